@@ -1,0 +1,1 @@
+"""What every process of the engine needs, whatever it does."""

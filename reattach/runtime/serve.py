@@ -1,0 +1,83 @@
+"""Serving HTTP on a socket, and the signals that end a process."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import socket
+from collections.abc import Iterator
+from typing import Any
+
+import uvicorn
+
+
+def parse_address(text: str) -> tuple[str, int]:
+    """`host:port`. Raises ValueError."""
+    host, colon, port = text.rpartition(":")
+    if not colon or not port.isdigit() or int(port) > 65535:
+        raise ValueError(f"not an address like 127.0.0.1:9898: {text!r}")
+    return host.strip("[]"), int(port)
+
+
+def bind(address: str) -> socket.socket:
+    """A TCP socket bound to `host:port`, not yet listening. Raises OSError that names the address."""
+    host, port = parse_address(address)
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    sock = socket.socket(family, socket.SOCK_STREAM)
+    # Whoever hands out the port may keep it reserved with a bound socket of its own.
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        sock.bind((host, port))
+    except OSError as e:
+        sock.close()
+        raise OSError(e.errno, f"cannot listen on {address}: {e.strerror}") from e
+    return sock
+
+
+class _Server(uvicorn.Server):
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        # Signals belong to the process, which decides the order of shutting down.
+        yield
+
+
+class HttpServer:
+    """One ASGI application on one bound socket."""
+
+    def __init__(self, app: Any, sock: socket.socket, *, shutdown_seconds: int = 5) -> None:
+        config = uvicorn.Config(
+            app,
+            http="httptools",
+            ws="none",
+            lifespan="off",
+            log_config=None,
+            access_log=False,
+            timeout_keep_alive=60,
+            timeout_graceful_shutdown=shutdown_seconds,
+            backlog=2048,
+        )
+        self._server = _Server(config)
+        self._sock = sock
+
+    async def serve(self) -> None:
+        """Serves until `stop`."""
+        await self._server.serve(sockets=[self._sock])
+
+    def stop(self) -> None:
+        """Stops accepting; `serve` returns when open requests are answered or their time is up."""
+        self._server.should_exit = True
+
+
+def install_signals(
+    *graceful: signal.Signals, immediate: dict[signal.Signals, int] | None = None
+) -> asyncio.Event:
+    """Returns an event that the graceful signals set; the immediate ones exit at once with their code."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for sig in graceful:
+        loop.add_signal_handler(sig, stop.set)
+    for sig, code in (immediate or {}).items():
+        loop.add_signal_handler(sig, os._exit, code)
+    return stop
