@@ -1,0 +1,1 @@
+"""The import of a Postgres data directory: bucket, plan, execution, report."""
