@@ -1,0 +1,46 @@
+"""Names of files in a Postgres data directory, relative to it."""
+
+from __future__ import annotations
+
+import re
+from typing import NamedTuple
+
+from reattach.api.key import GLOBALTABLESPACE_OID, Fork, RelTag
+
+FORK_SUFFIX = {Fork.MAIN: "", Fork.FSM: "_fsm", Fork.VM: "_vm", Fork.INIT: "_init"}
+
+RELMAP_NAME = "pg_filenode.map"
+CONTROL_FILE_PATH = "global/pg_control"
+
+_FORKS = {suffix.removeprefix("_"): fork for fork, suffix in FORK_SUFFIX.items()}
+_RELATION_FILE = re.compile(r"([0-9]+)(?:_([a-z]+))?(?:\.([0-9]+))?")
+_U32 = 0xFFFFFFFF
+
+
+class RelationFile(NamedTuple):
+    """A segment of a relation fork, from its file name. Ordered as segments follow each other."""
+
+    relnode: int
+    forknum: int
+    segno: int
+
+
+def parse_relation_file(name: str) -> RelationFile | None:
+    """Reads a file name like `16384_fsm.1`; None if it is not a relation's segment."""
+    match = _RELATION_FILE.fullmatch(name)
+    if match is None or (fork := _FORKS.get(match[2] or "")) is None:
+        return None
+    relnode, segno = int(match[1]), int(match[3] or 0)
+    return RelationFile(relnode, fork, segno) if relnode <= _U32 and segno <= _U32 else None
+
+
+def database_directory(spcnode: int, dbnode: int) -> str:
+    """Where a database's files lie."""
+    return "global" if spcnode == GLOBALTABLESPACE_OID else f"base/{dbnode}"
+
+
+def relation_path(rel: RelTag, segno: int) -> str:
+    """The path of a relation fork's segment."""
+    suffix = f".{segno}" if segno else ""
+    directory = database_directory(rel.spcnode, rel.dbnode)
+    return f"{directory}/{rel.relnode}{FORK_SUFFIX[Fork(rel.forknum)]}{suffix}"

@@ -1,0 +1,1 @@
+"""A complete data directory of a timeline, streamed as a tar."""
