@@ -1,0 +1,92 @@
+"""What a fork does before it is the process that was asked for."""
+
+from __future__ import annotations
+
+import ctypes
+import gc
+import os
+import signal
+import sys
+import time
+import traceback
+from collections.abc import Mapping, Sequence
+from typing import NoReturn
+
+from reattach.runtime.unprivileged import drop_privileges
+
+_PR_SET_PDEATHSIG = 1
+_PR_SET_NAME = 15
+_PR_SET_CHILD_SUBREAPER = 36
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+def become_subreaper() -> None:
+    """Orphaned descendants of this process become its children."""
+    if _libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) != 0:
+        raise OSError(ctypes.get_errno(), "cannot become the reaper of orphaned processes")
+
+
+def settle(
+    *,
+    parent: int,
+    name: str,
+    cwd: str,
+    environment: Mapping[str, str],
+    streams: Sequence[int],
+    unprivileged: bool,
+) -> None:
+    """Own session, user, streams, directory and environment; dies with its parent."""
+    os.setsid()
+    for target, fd in enumerate(streams):
+        os.dup2(fd, target)
+        os.close(fd)
+    if unprivileged:
+        drop_privileges()
+    # After the change of user, which clears it.
+    _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    if os.getppid() != parent:
+        os._exit(128 + signal.SIGKILL)
+    _libc.prctl(_PR_SET_NAME, name.encode()[:15], 0, 0, 0)
+    os.chdir(cwd)
+    os.environ.clear()
+    os.environ.update(environment)
+    _default_signals()
+
+
+def _default_signals() -> None:
+    signal.set_wakeup_fd(-1)
+    for sig in (signal.SIGCHLD, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(sig, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.pthread_sigmask(signal.SIG_SETMASK, [])
+
+
+def become_python() -> None:
+    """Puts the interpreter into the state of a fresh one, as far as a fork does not do so itself."""
+    gc.enable()
+    time.tzset()
+    if "numpy.random" in sys.modules:
+        sys.modules["numpy.random"].seed()
+
+
+def execute(argv: list[str]) -> NoReturn:
+    """Becomes the program. Raises OSError."""
+    # What Python ignores at start-up, a program expects at its default.
+    for sig in (signal.SIGPIPE, signal.SIGXFSZ):
+        signal.signal(sig, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    try:
+        os.execvp(argv[0], argv)
+    except OSError as e:
+        raise OSError(e.errno, e.strerror, argv[0]) from None
+
+
+def give_up(error: BaseException) -> NoReturn:
+    """Says on stderr why the process could not start, and ends it with 127."""
+    if isinstance(error, OSError):
+        text = f"cannot start: {error}\n"
+    else:
+        text = "".join(traceback.format_exception(error))
+    os.write(2, text.encode(errors="replace"))
+    os._exit(127)

@@ -1,0 +1,167 @@
+"""The launcher's loop: requests, ended children, the end of the run. Single-threaded, since it forks."""
+
+# Starting up without pathlib saves a fifth of the time.
+# ruff: noqa: PTH
+
+from __future__ import annotations
+
+import gc
+import json
+import os
+import select
+import signal
+import socket
+from typing import Any
+
+from reattach.launcher import child, programs
+from reattach.launcher.children import Children
+
+_MAX_MESSAGE = 1 << 20
+_IDLE_MS = 5
+
+
+class RequestError(Exception):
+    """Answered to the client as text."""
+
+
+class _InChild(Exception):
+    """Takes a fork off the server's stack."""
+
+    def __init__(self, program: programs.Program) -> None:
+        super().__init__()
+        self.program = program
+
+
+class Server:
+    def __init__(self, client: socket.socket, client_pid: int) -> None:
+        self._client = client
+        self._client_pid = client_pid
+        self._pid = os.getpid()
+        self._children = Children()
+        self._trees: list[str] = []
+        self._linger = False
+        self._ending = False
+        self._poll = select.poll()
+        self._wakeup, self._wakeup_writer = socket.socketpair()
+
+    def serve(self) -> programs.Program | None:
+        """Serves until the client or this process is told to end. In a forked child: what it is to run."""
+        gc.disable()
+        child.become_subreaper()
+        self._watch_signals()
+        self._client_process = os.pidfd_open(self._client_pid)
+        # The client may have ended before it was watched.
+        self._ending = os.getppid() != self._client_pid
+        for watched in (self._client.fileno(), self._client_process, self._wakeup.fileno()):
+            self._poll.register(watched, select.POLLIN)
+        try:
+            self._loop()
+        except _InChild as e:
+            return e.program
+        self._client.close()
+        self._children.kill_all()
+        if self._trees:
+            import shutil  # which start-up can do without
+
+            for tree in self._trees:
+                shutil.rmtree(tree, ignore_errors=True)
+        return None
+
+    def _loop(self) -> None:
+        warm_up = programs.warm_up()
+        is_warm = False
+        while not self._ending:
+            ready = {fd for fd, _ in self._poll.poll(None if is_warm else _IDLE_MS)}
+            if self._wakeup.fileno() in ready:
+                self._wakeup.recv(4096)
+                self._children.reap()
+            if self._client.fileno() in ready:
+                self._answer()
+            elif self._client_process in ready:
+                self._client_left()
+            elif not ready:
+                is_warm = next(warm_up, "done") == "done"
+
+    def _watch_signals(self) -> None:
+        self._wakeup.setblocking(False)
+        self._wakeup_writer.setblocking(False)
+        signal.set_wakeup_fd(self._wakeup_writer.fileno(), warn_on_full_buffer=False)
+        signal.signal(signal.SIGCHLD, lambda *_: None)
+        for sig in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            signal.signal(sig, self._end_soon)
+
+    def _end_soon(self, *_: object) -> None:
+        self._ending = True
+
+    def _client_left(self) -> None:
+        if not self._linger:
+            self._ending = True
+            return
+        self._poll.unregister(self._client)
+        self._poll.unregister(self._client_process)
+
+    def _answer(self) -> None:
+        message, fds, _, _ = socket.recv_fds(self._client, _MAX_MESSAGE, 3, socket.MSG_CMSG_CLOEXEC)
+        if not message:
+            self._client_left()
+            return
+        pidfds: list[int] = []
+        try:
+            answer = self._do(json.loads(message), fds, pidfds)
+        except (RequestError, OSError) as e:
+            answer = {"error": str(e)}
+        for fd in fds:
+            os.close(fd)
+        try:
+            socket.send_fds(self._client, [json.dumps(answer).encode()], pidfds)
+        except OSError:
+            self._client_left()
+        for fd in pidfds:
+            os.close(fd)
+
+    def _do(self, request: dict[str, Any], fds: list[int], pidfds: list[int]) -> dict[str, Any]:
+        match request["op"]:
+            case "start":
+                pid = self._start(request, fds)
+                pidfds.append(os.pidfd_open(pid))
+                return {"id": self._children.add(pid), "pid": pid}
+            case "status":
+                return {"returncode": self._children.returncode(request["id"])}
+            case "remove_at_exit":
+                self._trees.append(request["path"])
+                return {}
+            case "linger":
+                self._linger = True
+                return {}
+        raise RequestError(f"unknown request {request['op']!r}")
+
+    def _start(self, request: dict[str, Any], fds: list[int]) -> int:
+        found = programs.find(request["argv"])
+        if found is not None:
+            programs.load(found[0])
+            gc.freeze()
+        pid = os.fork()
+        if pid != 0:
+            return pid
+        try:
+            child.settle(
+                parent=self._pid,
+                name=os.path.basename(request["argv"][0]),
+                cwd=request["cwd"],
+                environment=request["env"],
+                streams=fds,
+                unprivileged=request["unprivileged"],
+            )
+            if found is None:
+                child.execute(request["argv"])
+            self._close_in_child()
+            child.become_python()
+        except BaseException as e:  # noqa: BLE001
+            child.give_up(e)
+        assert found is not None
+        raise _InChild(found[1])
+
+    def _close_in_child(self) -> None:
+        os.close(self._client_process)
+        for sock in (self._client, self._wakeup, self._wakeup_writer):
+            sock.close()
