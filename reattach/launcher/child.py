@@ -8,7 +8,6 @@ import os
 import signal
 import sys
 import time
-import traceback
 from collections.abc import Mapping, Sequence
 from typing import NoReturn
 
@@ -87,6 +86,8 @@ def give_up(error: BaseException) -> NoReturn:
     if isinstance(error, OSError):
         text = f"cannot start: {error}\n"
     else:
+        import traceback  # seldom needed
+
         text = "".join(traceback.format_exception(error))
     os.write(2, text.encode(errors="replace"))
     os._exit(127)
