@@ -1,0 +1,1 @@
+"""Remote storage, and everything that decides in which order it changes."""

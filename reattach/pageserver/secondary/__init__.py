@@ -1,0 +1,1 @@
+"""Warm standby: layers kept on disk by what a heatmap lists."""

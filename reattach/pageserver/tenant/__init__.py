@@ -1,0 +1,1 @@
+"""Tenant shards of this pageserver: where they are in their life, and how they change it."""

@@ -1,0 +1,1 @@
+"""Timelines: what they hold, how they are made, imported, activated and deleted."""
