@@ -7,6 +7,9 @@ from __future__ import annotations
 
 import os
 import signal
+import time
+
+GRACE_SECONDS = 0.5
 
 
 class Children:
@@ -14,12 +17,15 @@ class Children:
 
     def __init__(self) -> None:
         self._running: dict[int, int] = {}
+        self._last_signals: dict[int, int] = {}
         self._ended: dict[int, int] = {}
         self._last = 0
 
-    def add(self, pid: int) -> int:
-        """The number under which `returncode` knows the process."""
+    def add(self, pid: int, last_signal: int) -> int:
+        """The number under which `returncode` knows the process. `end_all` sends it the signal."""
         self._last += 1
+        if last_signal != signal.SIGKILL:
+            self._last_signals[pid] = last_signal
         self._running[pid] = self._last
         return self._last
 
@@ -32,6 +38,7 @@ class Children:
                 return
             if pid == 0:
                 return
+            self._last_signals.pop(pid, None)
             number = self._running.pop(pid, None)
             if number is not None:
                 self._ended[number] = os.waitstatus_to_exitcode(status)
@@ -41,14 +48,24 @@ class Children:
         self.reap()
         return self._ended.pop(number)
 
-    def kill_all(self) -> None:
-        """Kills all descendants and waits until they are gone."""
+    def end_all(self) -> None:
+        """Ends all descendants and waits until they are gone.
+
+        Those with a last signal of their own have `GRACE_SECONDS` to end by it; everything else is killed.
+        """
+        for pid, last_signal in self._last_signals.items():
+            os.kill(pid, last_signal)
         # What a killed child leaves behind becomes ours, so that the next round finds it.
+        deadline = time.monotonic() + GRACE_SECONDS
         while pids := _children_of(os.getpid()):
-            for pid in pids:
+            spared = set(self._last_signals) if time.monotonic() < deadline else set()
+            for pid in set(pids) - spared:
                 os.kill(pid, signal.SIGKILL)
-            for pid in pids:
+            for pid in set(pids) - spared:
                 os.waitpid(pid, 0)
+            if spared:
+                self.reap()
+                time.sleep(0.002)
 
 
 def _children_of(parent: int) -> list[int]:

@@ -59,7 +59,7 @@ class Server:
         except _InChild as e:
             return e.program
         self._client.close()
-        self._children.kill_all()
+        self._children.end_all()
         if self._trees:
             import shutil  # which start-up can do without
 
@@ -124,7 +124,7 @@ class Server:
             case "start":
                 pid = self._start(request, fds)
                 pidfds.append(os.pidfd_open(pid))
-                return {"id": self._children.add(pid), "pid": pid}
+                return {"id": self._children.add(pid, request["last_signal"]), "pid": pid}
             case "status":
                 return {"returncode": self._children.returncode(request["id"])}
             case "remove_at_exit":
