@@ -1,0 +1,178 @@
+"""What this pageserver asks of the storage controller. Every call repeats until it is answered."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Sequence
+from typing import TypeVar
+
+from reattach.api import codec
+from reattach.api.ids import NodeId, TenantShardId, TimelineId
+from reattach.api.import_status import ShardImportStatus
+from reattach.api.upcall import (
+    GetImportStatusRequest,
+    PutImportStatusRequest,
+    ReAttachRequest,
+    ReAttachResponse,
+    ReAttachTenant,
+    ValidateRequest,
+    ValidateResponse,
+    ValidateTenant,
+)
+from reattach.api.upcall import NodeRegisterRequest as Registration
+from reattach.pageserver.import_pgdata.errors import ImportFailed, ImportInterrupted
+from reattach.runtime.failpoints import failpoints
+from reattach.runtime.http_client import HttpResponse, TransportError, request_json
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+_TIMEOUT_SECONDS = 30.0
+_FIRST_DELAY_SECONDS = 0.02
+_LONGEST_DELAY_SECONDS = 3.0
+_WARN_AFTER_SECONDS = 3.6
+
+_MAY_SUCCEED_LATER = frozenset({401, 403, 404, 408, 412, 429, 502, 503, 504})
+"""Answers to a status update that say nothing about the update itself: the row may not be there yet, the
+generation may be on its way."""
+
+
+class _Refused(Exception):
+    """The controller answered, but not with success."""
+
+    def __init__(self, url: str, response: HttpResponse) -> None:
+        text = response.body[:500].decode("utf-8", "replace")
+        super().__init__(f"{url} answered {response.status}: {text}")
+        self.status = response.status
+
+
+class _Retries:
+    """Waits a little longer after each failure, and speaks up when it lasts."""
+
+    def __init__(self) -> None:
+        self._failures = 0
+        self._since = time.monotonic()
+
+    async def failed(self, error: Exception) -> None:
+        self._failures += 1
+        lasting = time.monotonic() - self._since > _WARN_AFTER_SECONDS
+        log.log(
+            logging.WARNING if lasting else logging.INFO,
+            "storage controller upcall failed, will retry (attempt %d): %s",
+            self._failures,
+            error,
+        )
+        await asyncio.sleep(min(_FIRST_DELAY_SECONDS * 2 ** min(self._failures, 10), _LONGEST_DELAY_SECONDS))
+
+
+class ControllerClient:
+    """The controller's upcall API below `base_url`, which ends with a slash."""
+
+    def __init__(self, base_url: str, token: str | None) -> None:
+        self._base_url = base_url
+        self._token = token
+
+    async def re_attach(
+        self, node_id: NodeId, registration: Registration | None, *, empty_local_disk: bool
+    ) -> list[ReAttachTenant]:
+        """Which tenant shards belong here, in which generation. Counts as a new attachment of each."""
+        body = ReAttachRequest(node_id, registration, empty_local_disk)
+        answer = await self._until_answered("re-attach", body, ReAttachResponse)
+        await failpoints.sleep_for_returned_ms("control-plane-client-re-attach")
+        return answer.tenants
+
+    async def validate(self, tenants: Sequence[ValidateTenant]) -> dict[TenantShardId, bool]:
+        """Whether each tenant shard still has that generation; shards that nobody knows are missing."""
+        body = ValidateRequest(list(tenants))
+        answer = await self._until_answered("validate", body, ValidateResponse)
+        return {result.id: result.valid for result in answer.tenants}
+
+    async def _until_answered(self, name: str, body: object, answer: type[T]) -> T:
+        retries = _Retries()
+        while True:
+            try:
+                return await self.call("POST", name, body, answer)
+            except (TransportError, _Refused) as e:
+                await retries.failed(e)
+
+    async def call(self, method: str, name: str, body: object, answer: type[T]) -> T:
+        """One attempt. Raises TransportError or _Refused."""
+        url = self._base_url + name
+        response = await request_json(
+            method, url, body=codec.encode(body), token=self._token, timeout=_TIMEOUT_SECONDS
+        )
+        if not response.is_success:
+            raise _Refused(url, response)
+        try:
+            return codec.decode(response.body, answer)
+        except (codec.DecodeError, UnicodeDecodeError) as e:
+            raise TransportError(f"{url} answered with something unexpected: {e}") from e
+
+
+class ImportStatusClient:
+    """The import status of one shard of one timeline, in one generation.
+
+    `recorded` is the last status that the controller is known to have: read from it, or taken by it.
+    """
+
+    def __init__(
+        self, controller: ControllerClient, tenant: TenantShardId, timeline: TimelineId, generation: int
+    ) -> None:
+        self._controller = controller
+        self._tenant = tenant
+        self._timeline = timeline
+        self._generation = generation
+        self.recorded: ShardImportStatus | None = None
+
+    async def get_status(self) -> ShardImportStatus:
+        """Repeats whatever the answer is: the row of an import is inserted after its timelines are made."""
+        retries = _Retries()
+        while True:
+            try:
+                return await self._get()
+            except (TransportError, _Refused) as e:
+                await retries.failed(e)
+
+    async def put_status(self, status: ShardImportStatus) -> None:
+        """Repeats until the controller has the status.
+
+        Raises ImportInterrupted if the import has ended there with another result, and ImportFailed if the
+        controller understood the update and will not have it.
+        """
+        body = PutImportStatusRequest(self._tenant, self._timeline, status, self._generation)
+        retries = _Retries()
+        while True:
+            try:
+                await self._controller.call("POST", "timeline_import_status", body, type(None))
+            except TransportError as e:
+                await retries.failed(e)
+            except _Refused as e:
+                if e.status not in _MAY_SUCCEED_LATER and await self._is_settled(status, e):
+                    return
+                await retries.failed(e)
+            else:
+                self.recorded = status
+                return
+
+    async def _is_settled(self, status: ShardImportStatus, refusal: _Refused) -> bool:
+        """Whether the controller has the status already. Raises if it never will."""
+        try:
+            recorded = await self._get()
+        except (TransportError, _Refused):
+            return False
+        if recorded == status:
+            return True
+        if recorded.is_terminal:
+            raise ImportInterrupted(f"the import has ended with {recorded!r}: {refusal}") from refusal
+        if refusal.status < 500:
+            raise ImportFailed(f"the storage controller refused a status update: {refusal}") from refusal
+        return False
+
+    async def _get(self) -> ShardImportStatus:
+        body = GetImportStatusRequest(self._tenant, self._timeline, self._generation)
+        status = await self._controller.call("GET", "timeline_import_status", body, ShardImportStatus)
+        self.recorded = status
+        return status
