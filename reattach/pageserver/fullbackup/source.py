@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from typing import Protocol
 
 from reattach.api.key import Key, KeyRange
@@ -39,7 +39,7 @@ class PageSource(Protocol):
         """The value of each key, None where there is none. Keys in ascending order."""
         ...
 
-    def pages(self, runs: Sequence[KeyRange]) -> AsyncIterator[memoryview]:
+    def pages(self, runs: Sequence[KeyRange]) -> AsyncGenerator[memoryview]:
         """The pages of all runs, one after another, in buffers of whole pages of at most a few MiB.
 
         Runs in ascending order, each within one relation fork or SLRU segment. Every key must have a page

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, Iterator
+from contextlib import aclosing
 from dataclasses import dataclass
 
 from reattach.api.key import KeyRange
@@ -29,26 +30,27 @@ class Backup:
         """Bytes of the tar."""
         return sum(len(piece.literal) + piece.page_bytes for piece in self.pieces)
 
-    async def stream(self) -> AsyncIterator[bytes | memoryview]:
+    async def stream(self) -> AsyncGenerator[bytes | memoryview]:
         """The tar. Raises BackupError, in the middle of it, at what cannot be read."""
         pieces = iter(self.pieces)
         literal, wanted = next(pieces)
         small: list[bytes | memoryview] = [literal]
         size = len(literal)
-        async for pages in self.source.pages(self.runs):
-            while pages:
-                part, pages = pages[:wanted], pages[wanted:]
-                wanted -= len(part)
-                small.append(part)
-                size += len(part)
-                if not wanted:
-                    literal, wanted = next(pieces)
-                    small.append(literal)
-                    size += len(literal)
-                if size >= _SEND_BYTES:
-                    for buffer in _joined(small):
-                        yield buffer
-                    small, size = [], 0
+        async with aclosing(self.source.pages(self.runs)) as buffers:
+            async for pages in buffers:
+                while pages:
+                    part, pages = pages[:wanted], pages[wanted:]
+                    wanted -= len(part)
+                    small.append(part)
+                    size += len(part)
+                    if not wanted:
+                        literal, wanted = next(pieces)
+                        small.append(literal)
+                        size += len(literal)
+                    if size >= _SEND_BYTES:
+                        for buffer in _joined(small):
+                            yield buffer
+                        small, size = [], 0
         if wanted or next(pieces, None) is not None:
             raise BackupError("the timeline's pages ended before its files did")
         for buffer in _joined(small):
