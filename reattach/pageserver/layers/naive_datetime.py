@@ -1,4 +1,4 @@
-"""Times in `index_part.json`: UTC without a zone, `YYYY-MM-DDTHH:MM:SS`, a fraction of 0, 3, 6 or 9 digits."""
+"""Times in `index_part.json`: UTC without a zone, with a fraction of 0, 3, 6 or 9 digits."""
 
 from __future__ import annotations
 

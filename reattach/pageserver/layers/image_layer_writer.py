@@ -1,0 +1,124 @@
+"""Writing an image layer file."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from reattach.api.ids import TenantId, TimelineId
+from reattach.api.key import SIZE_FIELD, Key
+from reattach.api.layer_name import LayerName
+from reattach.pageserver.layers import btree
+from reattach.pageserver.layers.blobs import Buffer, FramedBatch, PageRun, Value, frame
+from reattach.pageserver.layers.checksum import BLOCK_SIZE, LayerChecksum
+from reattach.pageserver.layers.compression import ImageCompression
+from reattach.pageserver.layers.key_arrays import KeyRun, expand_runs
+from reattach.pageserver.layers.summary import Summary
+
+
+class WrittenLayer(NamedTuple):
+    """A finished layer file. Sizes in bytes; `checksum` is `LayerChecksum`'s text."""
+
+    path: Path
+    name: LayerName
+    file_size: int
+    checksum: str
+    keys: int
+
+
+class ImageLayerWriter:
+    """Writes the values of a key range, in key order, to a new file.
+
+    Use one thread at a time. `finish` or `discard` ends it. Methods raise OSError, and ValueError for keys
+    that are out of order or out of range.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        name: LayerName,
+        tenant_id: TenantId,
+        timeline_id: TimelineId,
+        compression: ImageCompression,
+    ) -> None:
+        self._path = path
+        self._name = name
+        self._ids = (tenant_id, timeline_id)
+        self._compression = compression
+        self._runs: list[KeyRun] = []
+        self._sizes: list[npt.NDArray[np.uint32]] = []
+        self._next_key = name.key_range.start
+        self._position = BLOCK_SIZE
+        self._checksum = LayerChecksum.without_first_block()
+        self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
+
+    @property
+    def is_empty(self) -> bool:
+        return not self._runs
+
+    def put(self, key: Key, value: bytes) -> None:
+        self.append(frame([Value(key, value)], self._compression))
+
+    def put_pages(self, first: Key, pages: Buffer) -> None:
+        """Pages of consecutive blocks; `pages` has a multiple of 8192 bytes."""
+        self.append(frame([PageRun(first, pages)], self._compression))
+
+    def append(self, batch: FramedBatch) -> None:
+        """Writes blobs that `frame` made, which may have happened in another thread."""
+        for first, count in batch.runs:
+            if count:
+                self._check_order(first, count)
+                self._runs.append((first, count))
+        self._write(batch.data)
+        self._sizes.append(batch.sizes)
+
+    def finish(self) -> WrittenLayer:
+        """Writes index and summary and closes the file. At least one value must have been written."""
+        sizes = np.concatenate(self._sizes) if self._sizes else np.empty(0, np.uint32)
+        ends = np.cumsum(sizes, dtype=np.uint64)
+        blocks = btree.build(expand_runs(self._runs), ends - sizes + np.uint64(BLOCK_SIZE))
+        index_start = -(-self._position // BLOCK_SIZE)
+        self._write(bytes(index_start * BLOCK_SIZE - self._position))
+        self._write(b"".join(blocks))
+        first_block = Summary(*self._ids, self._name, index_start, len(blocks) - 1).to_block()
+        _write_all(self._fd, first_block, 0)
+        self._close()
+        return WrittenLayer(
+            self._path, self._name, self._position, self._checksum.text(first_block), len(sizes)
+        )
+
+    def discard(self) -> None:
+        """Removes the file, unless it was finished. May be called again."""
+        if self._fd >= 0:
+            self._close()
+            self._path.unlink(missing_ok=True)
+
+    def _check_order(self, first: Key, count: int) -> None:
+        keys = self._name.key_range
+        if first < self._next_key:
+            raise ValueError(f"key {first} comes after {self._next_key}, the first that may come")
+        last = first if count == 1 else first._replace(field6=first.field6 + count - 1)
+        if last.field6 > SIZE_FIELD or last >= keys.end:
+            raise ValueError(f"key {last} is outside of {keys}")
+        self._next_key = last.next()
+
+    def _write(self, data: Buffer) -> None:
+        _write_all(self._fd, data, self._position)
+        self._checksum.update(data)
+        self._position += len(data)
+
+    def _close(self) -> None:
+        os.close(self._fd)
+        self._fd = -1
+
+
+def _write_all(fd: int, data: Buffer, offset: int) -> None:
+    view = memoryview(data)
+    while view:
+        written = os.pwrite(fd, view, offset)
+        view = view[written:]
+        offset += written
