@@ -1,0 +1,1 @@
+"""The database: the only durable state of the controller."""

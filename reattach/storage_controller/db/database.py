@@ -1,0 +1,144 @@
+"""Serialisable transactions with bounded retry, on a pool of connections."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeVar
+
+import psycopg
+from psycopg import AsyncConnection, AsyncCursor
+from psycopg.rows import namedtuple_row
+from psycopg_pool import AsyncConnectionPool, PoolClosed, PoolTimeout
+
+from reattach.runtime.errors import ResourceUnavailable, ShuttingDown
+from reattach.runtime.failpoints import failpoints
+from reattach.storage_controller.metrics import Metrics
+from reattach.storage_controller.points import Read, Write, after, before
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+Cursor = AsyncCursor[Any]
+"""Inside a transaction. Rows are named tuples."""
+
+MAX_CONNECTIONS = 16
+MAX_SERIALIZATION_RETRIES = 128
+CONNECTION_TIMEOUT = 1.0
+"""Seconds that a transaction waits for a free connection."""
+RECONNECT_BUDGET = 1.5
+"""Seconds that a transaction may spend on finding a connection that works."""
+_POOL_SLICE = 0.1
+"""The pool tries to connect anew only when somebody asks, so waiting is asking again and again."""
+
+_RETRIED = (psycopg.errors.SerializationFailure, psycopg.errors.DeadlockDetected)
+
+_SESSION = " ".join(
+    f"-c {setting}"
+    for setting in (
+        "default_transaction_isolation=serializable",
+        # A sequential scan locks its whole table against concurrent writers of other rows.
+        "enable_seqscan=off",
+        "statement_timeout=10000",
+        "lock_timeout=5000",
+        "idle_in_transaction_session_timeout=30000",
+    )
+)
+
+
+class DatabaseUnavailable(ResourceUnavailable):
+    """The database cannot be reached, or no connection came free in time. Nothing is known to be lost."""
+
+
+class Database:
+    """Runs transactions. Each may run more than once, so it must read what it depends on itself."""
+
+    def __init__(self, url: str, metrics: Metrics) -> None:
+        self._metrics = metrics
+        self._pool: AsyncConnectionPool[AsyncConnection[Any]] = AsyncConnectionPool(
+            url,
+            open=False,
+            min_size=1,
+            max_size=MAX_CONNECTIONS,
+            timeout=_POOL_SLICE,
+            max_idle=10,
+            # The pool paces itself for servers that are away for minutes; requests bring their own pace.
+            reconnect_timeout=0.05,
+            kwargs={
+                "options": _SESSION,
+                "connect_timeout": 2,
+                "row_factory": namedtuple_row,
+                "application_name": "storage_controller",
+            },
+        )
+
+    async def open(self, timeout: float) -> None:
+        """Waits until the database answers, for up to `timeout` seconds. Raises DatabaseUnavailable."""
+        # Its complaints about lost connections are reported here, once and with the right severity.
+        logging.getLogger("psycopg").setLevel(logging.CRITICAL)
+        deadline = time.monotonic() + timeout
+        await self._pool.open()
+        while True:
+            try:
+                async with self._pool.connection():
+                    return
+            except (psycopg.OperationalError, PoolTimeout) as e:
+                if time.monotonic() >= deadline:
+                    raise DatabaseUnavailable(f"database did not answer in {timeout} s: {e}") from e
+                await asyncio.sleep(0.02)
+
+    async def close(self) -> None:
+        await self._pool.close()
+
+    async def read(self, operation: Read, body: Callable[[Cursor], Awaitable[T]]) -> T:
+        """Raises DatabaseUnavailable, and whatever `body` raises."""
+        return await self._run(operation, body)
+
+    async def write(self, operation: Write, body: Callable[[Cursor], Awaitable[T]]) -> T:
+        """Like `read`. When it raises DatabaseUnavailable, `body` may or may not have taken effect."""
+        await failpoints.hit(before(operation))
+        result = await self._run(operation, body)
+        await failpoints.hit(after(operation))
+        return result
+
+    async def _run(self, operation: Read | Write, body: Callable[[Cursor], Awaitable[T]]) -> T:
+        asked = time.monotonic()
+        conflicts = failures = 0
+        while True:
+            started = time.monotonic()
+            try:
+                async with self._pool.connection() as connection, connection.cursor() as cursor:
+                    result = await body(cursor)
+                self._metrics.database_query_latency.labels(operation).observe(time.monotonic() - started)
+                return result
+            except _RETRIED as e:
+                conflicts += 1
+                self._metrics.database_query_error.labels("serialization", operation).inc()
+                if conflicts > MAX_SERIALIZATION_RETRIES:
+                    raise DatabaseUnavailable(f"database is too busy: {operation}: {e}") from e
+                await asyncio.sleep(random.uniform(0, 0.002 * min(conflicts, 20)))
+            except (psycopg.OperationalError, psycopg.InterfaceError) as e:
+                self._metrics.database_query_error.labels("connection", operation).inc()
+                failures += 1
+                if not _is_connection_loss(e) or time.monotonic() > asked + RECONNECT_BUDGET:
+                    raise DatabaseUnavailable(f"database is unavailable: {operation}: {e}") from e
+                if failures == 1:
+                    log.info("database connection failed, will retry: %s: %s", operation, e)
+                    # One broken connection mostly means that they all are.
+                    await self._pool.drain()
+                await asyncio.sleep(0.01 * min(failures, 10))
+            except PoolTimeout as e:
+                self._metrics.database_query_error.labels("pool", operation).inc()
+                if time.monotonic() > asked + CONNECTION_TIMEOUT:
+                    raise DatabaseUnavailable(f"no database connection came free: {operation}: {e}") from e
+            except PoolClosed as e:
+                raise ShuttingDown from e
+
+
+def _is_connection_loss(error: psycopg.Error) -> bool:
+    """Whether another connection may do better: lost, refused, or its server is going down."""
+    return error.sqlstate is None or error.sqlstate[:2] == "08" or error.sqlstate[:3] == "57P"

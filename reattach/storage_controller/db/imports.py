@@ -1,0 +1,347 @@
+"""The tables `timeline_imports` and `finished_imports`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from reattach.api import codec
+from reattach.api.ids import ShardIndex, TenantId, TenantShardId, TimelineId
+from reattach.api.import_status import Error, ShardImportStatus
+from reattach.storage_controller.core import import_state
+from reattach.storage_controller.core.import_state import Transition
+from reattach.storage_controller.db import shards
+from reattach.storage_controller.db.database import Cursor, Database
+from reattach.storage_controller.points import Read, Write
+
+ImportKey = tuple[TenantId, TimelineId]
+
+
+@dataclass(frozen=True, slots=True)
+class ImportRow:
+    """An import.
+
+    request: the client's timeline creation; None in rows that another controller wrote.
+    created: every shard's pageserver has the timeline.
+    last_changes: when each shard's status changed last, RFC 3339; shards that never reported are left out.
+    finished: the control plane was told; then error is what it was told.
+    """
+
+    tenant: TenantId
+    timeline: TimelineId
+    statuses: dict[ShardIndex, ShardImportStatus]
+    request: dict[str, Any] | None
+    created: bool
+    created_at: str
+    last_changes: dict[str, str]
+    finished: bool = False
+    error: str | None = None
+
+    @property
+    def key(self) -> ImportKey:
+        return self.tenant, self.timeline
+
+    @property
+    def is_complete(self) -> bool:
+        return import_state.is_complete(self.statuses)
+
+    @property
+    def needs_creation(self) -> bool:
+        return not self.created and self.request is not None and not self.is_complete
+
+    @property
+    def idempotency_key(self) -> str | None:
+        return None if self.request is None else str(self.request["import_pgdata"]["idempotency_key"])
+
+    @property
+    def shards(self) -> list[TenantShardId]:
+        return [TenantShardId(self.tenant, s.shard_number, s.shard_count) for s in sorted(self.statuses)]
+
+
+class StaleGeneration(Exception):
+    """The caller's generation is not the shard's current one (I4)."""
+
+
+class UnknownTenantShard(Exception):
+    """No such tenant shard."""
+
+
+class UnknownImport(Exception):
+    """No such import, or it does not have this shard. The text says which."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reported:
+    """What became of a reported status. `complete`: every shard of the import has ended."""
+
+    transition: Transition
+    complete: bool
+
+
+_IMPORT = "tenant_id = %s AND timeline_id = %s"
+_COLUMNS = "tenant_id, timeline_id, shard_statuses, request, created_at, last_changes"
+
+
+def now_rfc3339() -> str:
+    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def _json(value: object) -> str:
+    return codec.encode(value).decode()
+
+
+def _row(row: Any, *, finished: bool) -> ImportRow:
+    return ImportRow(
+        tenant=TenantId(row.tenant_id),
+        timeline=TimelineId(row.timeline_id),
+        statuses=import_state.from_record(row.shard_statuses),
+        request=row.request,
+        created=True if finished else row.created,
+        created_at=row.created_at.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+        last_changes=row.last_changes,
+        finished=finished,
+        error=row.error if finished else None,
+    )
+
+
+async def _find(cursor: Cursor, tenant: TenantId, timeline: TimelineId) -> ImportRow | None:
+    parameters = [str(tenant), str(timeline)]
+    await cursor.execute(f"SELECT {_COLUMNS}, created FROM timeline_imports WHERE {_IMPORT}", parameters)
+    if row := await cursor.fetchone():
+        return _row(row, finished=False)
+    await cursor.execute(f"SELECT {_COLUMNS}, error FROM finished_imports WHERE {_IMPORT}", parameters)
+    if row := await cursor.fetchone():
+        return _row(row, finished=True)
+    return None
+
+
+async def find(db: Database, tenant: TenantId, timeline: TimelineId) -> ImportRow | None:
+    """The import, also if it is finished."""
+
+    async def body(cursor: Cursor) -> ImportRow | None:
+        return await _find(cursor, tenant, timeline)
+
+    return await db.read(Read.IMPORT, body)
+
+
+async def list_unfinished(db: Database, tenant: TenantId | None = None) -> list[ImportRow]:
+    """Imports that the control plane has not been told of, of `tenant` or of all."""
+    where, parameters = ("", []) if tenant is None else ("WHERE tenant_id = %s", [str(tenant)])
+
+    async def body(cursor: Cursor) -> list[ImportRow]:
+        await cursor.execute(
+            f"SELECT {_COLUMNS}, created FROM timeline_imports {where} ORDER BY created_at, timeline_id",
+            parameters,
+        )
+        return [_row(row, finished=False) for row in await cursor.fetchall()]
+
+    return await db.read(Read.LIST_IMPORTS, body)
+
+
+async def importing_tenants(db: Database, tenants: Collection[TenantId]) -> set[TenantId]:
+    """Those of `tenants` that have an unfinished import."""
+
+    async def body(cursor: Cursor) -> set[TenantId]:
+        await cursor.execute(
+            "SELECT DISTINCT tenant_id FROM timeline_imports WHERE tenant_id = ANY(%s)",
+            [[str(tenant) for tenant in tenants]],
+        )
+        return {TenantId(row.tenant_id) for row in await cursor.fetchall()}
+
+    return await db.read(Read.LIST_IMPORTS, body)
+
+
+async def insert(
+    db: Database,
+    tenant: TenantId,
+    timeline: TimelineId,
+    request: dict[str, Any],
+    check_shards: Callable[[list[TenantShardId]], None],
+) -> ImportRow:
+    """Records a new import of every shard of the tenant; returns the present one if there is one.
+
+    check_shards: sees the tenant's recorded shards and refuses by raising.
+    """
+
+    async def body(cursor: Cursor) -> ImportRow:
+        present = await _find(cursor, tenant, timeline)
+        if present is not None:
+            return present
+        await cursor.execute(
+            "SELECT shard_number, shard_count FROM tenant_shards WHERE tenant_id = %s FOR SHARE",
+            [str(tenant)],
+        )
+        ids = [TenantShardId(tenant, row.shard_number, row.shard_count) for row in await cursor.fetchall()]
+        check_shards(ids)
+        statuses = import_state.initial(shard.shard_index for shard in ids)
+        await cursor.execute(
+            f"""
+            INSERT INTO timeline_imports (tenant_id, timeline_id, shard_statuses, request)
+            VALUES (%s, %s, %s, %s) RETURNING {_COLUMNS}, created
+            """,
+            [str(tenant), str(timeline), _json(import_state.to_record(statuses)), _json(request)],
+        )
+        return _row(await cursor.fetchone(), finished=False)
+
+    return await db.write(Write.INSERT_IMPORT, body)
+
+
+async def mark_created(db: Database, tenant: TenantId, timeline: TimelineId) -> None:
+    """Every shard's pageserver has the timeline."""
+
+    async def body(cursor: Cursor) -> None:
+        await cursor.execute(
+            f"UPDATE timeline_imports SET created = true WHERE {_IMPORT}",
+            [str(tenant), str(timeline)],
+        )
+
+    await db.write(Write.IMPORT_CREATED, body)
+
+
+async def _fenced(
+    cursor: Cursor, shard: TenantShardId, timeline: TimelineId, generation: int, missing: str
+) -> ShardImportStatus:
+    """The recorded status, if `generation` is current. Until the transaction ends, it stays current.
+
+    Raises StaleGeneration, UnknownTenantShard, UnknownImport.
+    """
+    await cursor.execute(
+        """
+        SELECT s.generation, i.shard_statuses -> %s AS status
+        FROM tenant_shards s JOIN timeline_imports i ON i.tenant_id = s.tenant_id AND i.timeline_id = %s
+        WHERE s.tenant_id = %s AND s.shard_number = %s AND s.shard_count = %s FOR SHARE OF s
+        """,
+        [str(shard.shard_index), str(timeline), *shards.key(shard)],
+    )
+    row = await cursor.fetchone()
+    if row is None:
+        return await _fenced_without_import(cursor, shard, timeline, generation, missing)
+    if row.generation != generation:
+        raise StaleGeneration
+    if row.status is None:
+        raise UnknownImport(f"shard {shard.shard_index} not found")
+    return ShardImportStatus.from_json(row.status)
+
+
+async def _fenced_without_import(
+    cursor: Cursor, shard: TenantShardId, timeline: TimelineId, generation: int, missing: str
+) -> ShardImportStatus:
+    await cursor.execute(
+        """
+        SELECT s.generation, f.shard_statuses -> %s AS status
+        FROM tenant_shards s LEFT JOIN finished_imports f ON f.tenant_id = s.tenant_id AND f.timeline_id = %s
+        WHERE s.tenant_id = %s AND s.shard_number = %s AND s.shard_count = %s
+        """,
+        [str(shard.shard_index), str(timeline), *shards.key(shard)],
+    )
+    row = await cursor.fetchone()
+    if row is None:
+        raise UnknownTenantShard(f"{shard} shard not found")
+    if row.generation != generation:
+        raise StaleGeneration
+    status = None if row.status is None else ShardImportStatus.from_json(row.status)
+    if isinstance(status, Error):
+        # After a re-attach its pageserver asks again: it must hear of the end, or would ask for ever (I11).
+        return status
+    raise UnknownImport(f"{missing} for {shard.tenant_id}/{timeline} not found")
+
+
+async def status(
+    db: Database, shard: TenantShardId, timeline: TimelineId, generation: int
+) -> ShardImportStatus:
+    """Raises StaleGeneration, UnknownTenantShard, UnknownImport."""
+
+    async def body(cursor: Cursor) -> ShardImportStatus:
+        return await _fenced(cursor, shard, timeline, generation, "import")
+
+    return await db.read(Read.IMPORT_STATUS, body)
+
+
+async def report(
+    db: Database,
+    shard: TenantShardId,
+    timeline: TimelineId,
+    generation: int,
+    reported: ShardImportStatus,
+) -> Reported:
+    """Records a shard's status if the generation is current and the status may follow the recorded one.
+
+    Check and write are one transaction (I4). Raises StaleGeneration, UnknownTenantShard, UnknownImport.
+    """
+
+    async def body(cursor: Cursor) -> Reported:
+        recorded = await _fenced(cursor, shard, timeline, generation, "Import")
+        outcome = import_state.transition(recorded, reported)
+        slug = str(shard.shard_index)
+        if outcome is Transition.STORE:
+            await cursor.execute(
+                f"""
+                UPDATE timeline_imports SET
+                    shard_statuses = jsonb_set(shard_statuses, ARRAY[%s], %s),
+                    last_changes = jsonb_set(last_changes, ARRAY[%s], to_jsonb(%s::text))
+                WHERE {_IMPORT} RETURNING shard_statuses
+                """,
+                [
+                    slug,
+                    _json(reported.to_json()),
+                    slug,
+                    now_rfc3339(),
+                    str(shard.tenant_id),
+                    str(timeline),
+                ],
+            )
+        elif outcome is Transition.UNCHANGED and reported.is_terminal:
+            await cursor.execute(
+                f"SELECT shard_statuses FROM timeline_imports WHERE {_IMPORT}",
+                [str(shard.tenant_id), str(timeline)],
+            )
+        else:
+            return Reported(outcome, complete=False)
+        row = await cursor.fetchone()
+        complete = row is not None and import_state.is_complete(import_state.from_record(row.shard_statuses))
+        return Reported(outcome, complete)
+
+    return await db.write(Write.UPDATE_IMPORT, body)
+
+
+async def finish(db: Database, tenant: TenantId, timeline: TimelineId, error: str | None) -> None:
+    """Removes the import, of which the control plane was told; keeps what remains to be known of it."""
+
+    async def body(cursor: Cursor) -> None:
+        await cursor.execute(
+            f"""
+            WITH gone AS (DELETE FROM timeline_imports WHERE {_IMPORT} RETURNING {_COLUMNS})
+            INSERT INTO finished_imports ({_COLUMNS}, error) SELECT {_COLUMNS}, %s FROM gone
+            """,
+            [str(tenant), str(timeline), error],
+        )
+
+    await db.write(Write.FINISH_IMPORT, body)
+
+
+async def delete(db: Database, tenant: TenantId, timeline: TimelineId) -> None:
+    """Removes every trace of the import."""
+
+    async def body(cursor: Cursor) -> None:
+        for table in ("timeline_imports", "finished_imports"):
+            await cursor.execute(f"DELETE FROM {table} WHERE {_IMPORT}", [str(tenant), str(timeline)])
+
+    await db.write(Write.DELETE_IMPORT, body)
+
+
+async def delete_orphans(db: Database) -> list[ImportKey]:
+    """Removes imports of tenants that do not exist, which no one could ever finish."""
+
+    async def body(cursor: Cursor) -> list[ImportKey]:
+        await cursor.execute(
+            """
+            DELETE FROM timeline_imports i
+            WHERE NOT EXISTS (SELECT FROM tenant_shards s WHERE s.tenant_id = i.tenant_id)
+            RETURNING i.tenant_id, i.timeline_id
+            """
+        )
+        return [(TenantId(row.tenant_id), TimelineId(row.timeline_id)) for row in await cursor.fetchall()]
+
+    return await db.write(Write.DELETE_ORPHAN_IMPORTS, body)
