@@ -1,0 +1,143 @@
+"""What a listing of the bucket means: databases, relation forks, SLRU segments. Pure.
+
+Refuses what could not be imported whole, and names the object that is to blame.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from itertools import pairwise
+from typing import NamedTuple
+
+from reattach.api.key import BLCKSZ, RELSEG_BLOCKS, RelTag, SlruKind
+from reattach.pageserver.import_pgdata import file_names
+from reattach.pageserver.import_pgdata.bucket_object import BucketObject
+from reattach.pageserver.import_pgdata.control_file import CONTROL_FILE_PATH
+from reattach.pageserver.import_pgdata.errors import ObjectError
+from reattach.pageserver.import_pgdata.file_names import GLOBAL, Database
+
+LISTED_PREFIXES = ("pgdata/base", "pgdata/global", *(f"pgdata/{kind.directory}" for kind in SlruKind))
+"""Where the objects lie that an import reads."""
+
+TABLESPACES_PREFIX = "pgdata/pg_tblspc"
+"""Where a user tablespace would lie, which cannot be imported."""
+
+
+class Segment(NamedTuple):
+    """A segment file; `segno` counts from 0."""
+
+    segno: int
+    source: BucketObject
+
+    @property
+    def blocks(self) -> int:
+        return self.source.size // BLCKSZ
+
+
+@dataclass(frozen=True, slots=True)
+class DatabaseFiles:
+    """forks: the segments of each fork, by `(relnode, forknum)`."""
+
+    relmap: BucketObject
+    forks: dict[tuple[int, int], list[Segment]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class PgData:
+    """Everything is sorted: databases, forks, segments."""
+
+    databases: dict[Database, DatabaseFiles]
+    slru: dict[SlruKind, list[Segment]]
+    control_file: BucketObject
+
+    def sources(self) -> tuple[BucketObject, ...]:
+        """Every object that an import depends on, sorted by path."""
+        found = [self.control_file]
+        for files in self.databases.values():
+            found.append(files.relmap)
+            found.extend(segment.source for segments in files.forks.values() for segment in segments)
+        found.extend(segment.source for segments in self.slru.values() for segment in segments)
+        return tuple(sorted(found))
+
+
+def read_listing(objects: Iterable[BucketObject]) -> PgData:
+    """Sorts out the objects of a data directory, in whatever order they are listed. Raises ObjectError."""
+    in_databases: dict[Database, list[tuple[str, BucketObject]]] = {GLOBAL: []}
+    in_slru: dict[SlruKind, list[tuple[str, BucketObject]]] = {kind: [] for kind in SlruKind}
+    for source in objects:
+        directory, name = file_names.split_path(source.path)
+        if source.path.startswith(f"{TABLESPACES_PREFIX}/") and name:
+            raise ObjectError(source.path, "user tablespaces cannot be imported")
+        if (database := file_names.parse_database(directory)) is not None:
+            if directory != database.directory:
+                raise ObjectError(
+                    source.path, f"a database directory named like {database.directory!r} is expected"
+                )
+            in_databases.setdefault(database, []).append((name, source))
+        elif (kind := file_names.parse_slru_kind(directory)) is not None:
+            in_slru[kind].append((name, source))
+    return PgData(
+        databases={
+            database: _database(database, in_databases[database]) for database in sorted(in_databases)
+        },
+        slru={kind: _slru_segments(files) for kind, files in in_slru.items()},
+        control_file=_find(CONTROL_FILE_PATH, "pg_control", in_databases[GLOBAL]),
+    )
+
+
+def _database(database: Database, files: list[tuple[str, BucketObject]]) -> DatabaseFiles:
+    found = DatabaseFiles(_find(database.relmap_path, file_names.RELMAP_NAME, files))
+    relations = [
+        (file, source) for name, source in files if (file := file_names.parse_relation_file(name)) is not None
+    ]
+    for (relnode, forknum, segno), source in sorted(relations):
+        expected = file_names.relation_path(RelTag(*database, relnode, forknum), segno)
+        if source.path != expected or relnode == 0:
+            raise ObjectError(source.path, "not the name that Postgres gives to a relation file")
+        _check_whole_blocks(source)
+        segments = found.forks.setdefault((relnode, forknum), [])
+        _check_follows(Segment(segno, source), segments)
+        segments.append(Segment(segno, source))
+    return found
+
+
+def _check_follows(segment: Segment, before: list[Segment]) -> None:
+    path = segment.source.path
+    if segment.segno != len(before):
+        raise ObjectError(path, f"segment {len(before)} of this relation is missing")
+    if segment.blocks > RELSEG_BLOCKS:
+        raise ObjectError(path, f"{segment.blocks} blocks are more than a segment has")
+    # Postgres leaves empty segments behind when it truncates, and reads none beyond the first short one.
+    if before and segment.blocks and before[-1].blocks != RELSEG_BLOCKS:
+        previous = before[-1]
+        raise ObjectError(
+            previous.source.path, f"has {previous.blocks} of {RELSEG_BLOCKS} blocks, but {path} follows"
+        )
+
+
+def _slru_segments(files: list[tuple[str, BucketObject]]) -> list[Segment]:
+    segments = [
+        Segment(segno, source)
+        for name, source in files
+        if (segno := file_names.parse_slru_segment(name)) is not None
+    ]
+    segments.sort()
+    for first, second in pairwise(segments):
+        if first.segno == second.segno:
+            raise ObjectError(second.source.path, f"{first.source.path} is the same segment")
+    for segment in segments:
+        _check_whole_blocks(segment.source)
+    return segments
+
+
+def _check_whole_blocks(source: BucketObject) -> None:
+    if source.size % BLCKSZ:
+        raise ObjectError(source.path, f"its size {source.size} is not a multiple of {BLCKSZ}")
+
+
+def _find(path: str, name: str, files: list[tuple[str, BucketObject]]) -> BucketObject:
+    found = next((source for candidate, source in files if candidate == name), None)
+    if found is None:
+        raise ObjectError(path, "No file found for the remote object id given")
+    return found
