@@ -1,0 +1,273 @@
+"""The control API of the import bucket: fault rules, gates, the request log, preloading.
+
+It is served by the bucket's own port below `/_control/`, which no S3 bucket can be called.
+
+| method and path | body | answer |
+|---|---|---|
+| GET `/_control/health` | | Health |
+| POST `/_control/preload` | Preload | PreloadResult |
+| POST `/_control/reset` | ResetRequest | Health |
+| GET `/_control/requests?since=&limit=&bucket=&prefix=` | | LogPage |
+| POST `/_control/rules` | Rule | RuleState |
+| GET `/_control/rules` | | list[RuleState] |
+| GET `/_control/rules/{id}?held=&fired=&timeout=` | | RuleState, when it holds and fired so often |
+| DELETE `/_control/rules/{id}` | | RuleState |
+| POST `/_control/rules/{id}/verdict` | Verdict | RuleState |
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+import msgspec
+
+CONTROL_PREFIX = "/_control/"
+
+
+class Operation(StrEnum):
+    """S3 operations by their API names. OTHER is every operation that only moto's backend knows."""
+
+    GET_OBJECT = "GetObject"
+    HEAD_OBJECT = "HeadObject"
+    PUT_OBJECT = "PutObject"
+    COPY_OBJECT = "CopyObject"
+    DELETE_OBJECT = "DeleteObject"
+    DELETE_OBJECTS = "DeleteObjects"
+    LIST_OBJECTS = "ListObjects"
+    LIST_OBJECTS_V2 = "ListObjectsV2"
+    CREATE_MULTIPART_UPLOAD = "CreateMultipartUpload"
+    UPLOAD_PART = "UploadPart"
+    UPLOAD_PART_COPY = "UploadPartCopy"
+    COMPLETE_MULTIPART_UPLOAD = "CompleteMultipartUpload"
+    ABORT_MULTIPART_UPLOAD = "AbortMultipartUpload"
+    LIST_PARTS = "ListParts"
+    LIST_MULTIPART_UPLOADS = "ListMultipartUploads"
+    LIST_BUCKETS = "ListBuckets"
+    CREATE_BUCKET = "CreateBucket"
+    HEAD_BUCKET = "HeadBucket"
+    DELETE_BUCKET = "DeleteBucket"
+    GET_BUCKET_LOCATION = "GetBucketLocation"
+    OTHER = "Other"
+
+
+LISTINGS = frozenset({Operation.LIST_OBJECTS, Operation.LIST_OBJECTS_V2})
+WRITES = frozenset(
+    {
+        Operation.PUT_OBJECT,
+        Operation.COPY_OBJECT,
+        Operation.UPLOAD_PART,
+        Operation.UPLOAD_PART_COPY,
+        Operation.COMPLETE_MULTIPART_UPLOAD,
+    }
+)
+
+
+class Match(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
+    """Which requests a rule is about; everything given must hold.
+
+    `key` and `prefix` look at the object's key, and for listings at the prefix that is listed. `byte_range`
+    is half-open and holds for a GetObject that asks for any byte of it. `client` is the access key id that
+    the request was signed with, empty for an anonymous one. Of the requests that match, the rule fires for
+    the `nth` (from 1) and those after it, `times` in all; None is without end.
+    """
+
+    bucket: str | None = None
+    key: str | None = None
+    prefix: str | None = None
+    operations: frozenset[Operation] = frozenset()
+    byte_range: tuple[int, int] | None = None
+    client: str | None = None
+    nth: int = 1
+    times: int | None = None
+
+
+class _Action(msgspec.Struct, frozen=True, kw_only=True, tag_field="do", forbid_unknown_fields=True):
+    pass
+
+
+class Delay(_Action, tag="delay"):
+    """Waits `seconds` before the request is carried out. Does not keep later rules from firing."""
+
+    seconds: float
+
+
+class Hold(_Action, tag="hold"):
+    """A gate: the request waits, not carried out, for a Verdict. A passed one meets later rules."""
+
+
+class Status(_Action, tag="status"):
+    """Answers with an S3 error and does not carry the request out. `code` is by default the usual one."""
+
+    status: int
+    code: str | None = None
+    message: str | None = None
+    retry_after: int | None = None
+
+
+class Reset(_Action, tag="reset"):
+    """Resets the connection (RST): before the answer's head, or when `after` bytes of its body are out.
+
+    Without `after` the request is not carried out. A body that is shorter than `after` goes out whole
+    before the reset.
+    """
+
+    after: int | None = None
+
+
+class LoseResponse(_Action, tag="lose_response"):
+    """Carries the request out, then resets the connection instead of answering."""
+
+
+class Stall(_Action, tag="stall"):
+    """Sends the head and `after` bytes of the body, then nothing, until the rule is removed."""
+
+    after: int = 0
+
+
+class Truncate(_Action, tag="truncate"):
+    """Sends only `after` bytes of the body and closes the connection in good order.
+
+    With `honest`, Content-Length says `after` and the connection stays open.
+    """
+
+    after: int
+    honest: bool = False
+
+
+class IgnoreRange(_Action, tag="ignore_range"):
+    """Answers a ranged GetObject with 200 and the whole object."""
+
+
+class ChangeEtag(_Action, tag="change_etag"):
+    """Answers with another ETag; the bytes are right."""
+
+    etag: str = "0badc0de0badc0de0badc0de0badc0de"
+
+
+class ChangeContent(_Action, tag="change_content"):
+    """Inverts the byte at `offset` of the object, by default the first that is sent; lengths stay right."""
+
+    offset: int | None = None
+    etag: str | None = None
+
+
+class StaleListing(_Action, tag="stale_listing"):
+    """Listings show the bucket as it was when the rule was set, without keys that begin with `hide`."""
+
+    hide: str | None = None
+
+
+Action = (
+    Delay
+    | Hold
+    | Status
+    | Reset
+    | LoseResponse
+    | Stall
+    | Truncate
+    | IgnoreRange
+    | ChangeEtag
+    | ChangeContent
+    | StaleListing
+)
+
+
+class Rule(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What happens to which requests. Rules are asked in the order in which they were set.
+
+    Delays and gates add up; of the other actions the first rule that fires decides.
+    """
+
+    match: Match
+    action: Action
+
+
+class RuleState(msgspec.Struct, frozen=True, kw_only=True):
+    """A rule and what it did: requests that matched, that it fired for, and that it holds now (by `seq`)."""
+
+    id: int
+    rule: Rule
+    matched: int = 0
+    fired: int = 0
+    held: list[int] = []
+
+
+class Verdict(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What becomes of held requests: the oldest `count`, or all, and with `open` all that come later too.
+
+    `answer` answers without carrying them out; `drop` resets their connections.
+    """
+
+    count: int | None = None
+    answer: Status | None = None
+    drop: bool = False
+    open: bool = False
+
+
+class LoggedRequest(msgspec.Struct, kw_only=True, gc=False):
+    """A request, in the order of arrival: `seq` counts from 1 and has no gaps.
+
+    `time` is Unix time and `started`/`ended` are the server's monotonic clock, all in seconds; `ended` is
+    None while the request is under way. `key` is the prefix for listings. `byte_range` is half-open, what
+    the request asked for of the object, cut to its size; None if it asked for all. `bytes_in` and
+    `bytes_out` count body bytes that arrived and that were handed to the network. `status` is 0 if no
+    answer was begun. `rules` names those that touched it.
+    """
+
+    seq: int
+    time: float
+    started: float
+    ended: float | None = None
+    client: str = ""
+    operation: Operation = Operation.OTHER
+    method: str = ""
+    bucket: str = ""
+    key: str = ""
+    byte_range: tuple[int, int] | None = None
+    part_number: int | None = None
+    status: int = 0
+    bytes_in: int = 0
+    bytes_out: int = 0
+    whole: bool = False
+    """The answer went out to its last byte."""
+    rules: list[int] = []
+
+
+class LogPage(msgspec.Struct, frozen=True):
+    """`next` is the `since` of the next call: nothing before it can change any more."""
+
+    entries: list[LoggedRequest]
+    next: int
+
+
+class Preload(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Makes every regular file below `directory` an object `prefix` + its relative path, by reference.
+
+    The bucket is created if it is absent. Symlinks are left out. A file must not change as long as the
+    object lives; a GET of one that did fails with InternalError. Its ETag is a stable surrogate of the form
+    `<32 hex digits>-1`, made of path, size and modification time, as reading every file would cost.
+    """
+
+    directory: str
+    bucket: str
+    prefix: str = ""
+
+
+class PreloadResult(msgspec.Struct, frozen=True):
+    objects: int
+    bytes: int
+
+
+class ResetRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What to forget: rules (releasing what they hold), the request log, the objects."""
+
+    rules: bool = True
+    log: bool = True
+    objects: bool = False
+
+
+class Health(msgspec.Struct, frozen=True):
+    pid: int
+    requests: int
+    buckets: int
+    objects: int

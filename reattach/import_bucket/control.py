@@ -1,0 +1,160 @@
+"""The control API, below `/_control/` on the bucket's own port; `reattach.api.bucket` describes it."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Awaitable, Callable
+from typing import Protocol, TypeVar
+
+from reattach.api import codec
+from reattach.api.bucket import (
+    CONTROL_PREFIX,
+    Health,
+    Preload,
+    ResetRequest,
+    Rule,
+    Verdict,
+)
+from reattach.import_bucket.preload import PreloadError, preload
+from reattach.import_bucket.request import Request
+from reattach.import_bucket.request_log import RequestLog
+from reattach.import_bucket.responses import Response, bytes_response
+from reattach.import_bucket.rules import ActiveRule, Rules
+from reattach.import_bucket.store import Store
+
+T = TypeVar("T")
+
+_MAX_BODY = 1 << 20
+_LONGEST_POLL = 60.0
+
+
+class ControlError(Exception):
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+class Waits(Protocol):
+    """The connection that a control request came on."""
+
+    async def wait(self, future: asyncio.Future[None], timeout: float | None = None) -> None: ...
+
+
+class Forgets(Protocol):
+    def forget(self) -> None: ...
+
+
+class Control:
+    def __init__(self, store: Store, log: RequestLog, rules: Rules, moto: Forgets) -> None:
+        self._store = store
+        self._log = log
+        self._rules = rules
+        self._moto = moto
+        self._routes: dict[tuple[str, str], Callable[[Request, Waits], Awaitable[object]]] = {
+            ("GET", "health"): self._health,
+            ("POST", "preload"): self._preload,
+            ("POST", "reset"): self._reset,
+            ("GET", "requests"): self._requests,
+            ("POST", "rules"): self._add_rule,
+            ("GET", "rules"): self._list_rules,
+            ("GET", "rules/{id}"): self._get_rule,
+            ("DELETE", "rules/{id}"): self._remove_rule,
+            ("POST", "rules/{id}/verdict"): self._judge,
+        }
+
+    async def answer(self, request: Request, connection: Waits) -> Response:
+        """Errors are `{"msg": ...}` with a 4xx status."""
+        parts = request.path.removeprefix(CONTROL_PREFIX).rstrip("/").split("/")
+        if len(parts) > 1:
+            parts[1] = "{id}"
+        try:
+            handler = self._routes.get((request.method, "/".join(parts)))
+            if handler is None:
+                raise ControlError(404, "no such control request")
+            status, value = 200, await handler(request, connection)
+        except ControlError as e:
+            status, value = e.status, {"msg": str(e)}
+        return bytes_response(status, codec.encode(value), "application/json")
+
+    async def _health(self, request: Request, _: Waits) -> Health:
+        counts = [len(bucket.objects) for bucket in self._store.buckets.values()]
+        return Health(os.getpid(), self._log.last_seq, len(counts), sum(counts))
+
+    async def _preload(self, request: Request, _: Waits) -> object:
+        wanted = _body(request, Preload)
+        try:
+            return await asyncio.get_running_loop().run_in_executor(None, preload, self._store, wanted)
+        except PreloadError as e:
+            raise ControlError(400, str(e)) from e
+
+    async def _reset(self, request: Request, connection: Waits) -> Health:
+        wanted = _body(request, ResetRequest)
+        if wanted.rules:
+            self._rules.clear()
+        if wanted.objects:
+            self._store.buckets.clear()
+            self._moto.forget()
+        if wanted.log:
+            self._log.clear()
+        return await self._health(request, connection)
+
+    async def _requests(self, request: Request, _: Waits) -> object:
+        query = request.query
+        since, limit = _number(query, "since", 1), _number(query, "limit", 20_000)
+        return self._log.read(int(since), int(limit), query.get("bucket"), query.get("prefix", ""))
+
+    async def _add_rule(self, request: Request, _: Waits) -> object:
+        return self._rules.add(_body(request, Rule)).state
+
+    async def _list_rules(self, request: Request, _: Waits) -> object:
+        return self._rules.states()
+
+    async def _get_rule(self, request: Request, connection: Waits) -> object:
+        rule = self._rule(request)
+        held, fired = int(_number(request.query, "held", 0)), int(_number(request.query, "fired", 0))
+        if held or fired:
+            timeout = min(_number(request.query, "timeout", 0), _LONGEST_POLL)
+            await connection.wait(
+                asyncio.ensure_future(rule.wait_until(held=held, fired=fired, timeout=timeout))
+            )
+        return rule.state
+
+    async def _remove_rule(self, request: Request, _: Waits) -> object:
+        rule = self._rule(request)
+        state = rule.state
+        self._rules.remove(rule.id)
+        return state
+
+    async def _judge(self, request: Request, _: Waits) -> object:
+        rule = self._rule(request)
+        rule.judge(_body(request, Verdict))
+        return rule.state
+
+    def _rule(self, request: Request) -> ActiveRule:
+        text = request.path.removeprefix(CONTROL_PREFIX).split("/")[1]
+        rule = self._rules.get(int(text)) if text.isdigit() and text.isascii() else None
+        if rule is None:
+            raise ControlError(404, f"no rule {text}")
+        return rule
+
+
+def _body(request: Request, type_: type[T]) -> T:
+    size = request.body.size if request.body is not None else 0
+    if size > _MAX_BODY:
+        raise ControlError(413, f"the body is larger than {_MAX_BODY} bytes")
+    raw = request.body.open(0, size).read() if request.body is not None else b""
+    try:
+        return codec.decode(raw or b"{}", type_)
+    except (codec.DecodeError, UnicodeDecodeError) as e:
+        raise ControlError(400, f"not a {type_.__name__}: {e}") from e
+
+
+def _number(query: dict[str, str], name: str, default: float) -> float:
+    try:
+        value = float(query.get(name, default))
+    except ValueError as e:
+        raise ControlError(400, f"{name} is not a number") from e
+    if not 0 <= value < 1 << 53:
+        raise ControlError(400, f"{name} is out of range")
+    return value
