@@ -1,0 +1,185 @@
+"""A backup's tar: what is in it, for one shard and for many, and that their union is the data directory."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import struct
+import tarfile
+from pathlib import Path
+
+import pytest
+
+from fixtures.backup.restore import Restore, ShardsDisagree
+from fixtures.backup.source_files import LocalFiles
+from fixtures.compare import Placement, assert_same
+from reattach.api.key import BLCKSZ, DBDIR_KEY, GLOBALTABLESPACE_OID, RelTag, relmap_key
+from reattach.api.shard import ShardIdentity
+from reattach.pageserver.fullbackup.source import BackupError, PageSource
+from reattach.pageserver.fullbackup.stream import Backup, open_backup
+from test_runner.unit.fullbackup.directory_source import DirectorySource
+from test_runner.unit.fullbackup.pgdata import make_pgdata
+
+
+def take(source: PageSource) -> bytes:
+    async def run() -> bytes:
+        backup = await open_backup(source)
+        tar = b"".join([bytes(buffer) async for buffer in backup.stream()])
+        assert len(tar) == backup.size
+        return tar
+
+    return asyncio.run(run())
+
+
+def members(tar: bytes) -> dict[str, tarfile.TarInfo]:
+    with tarfile.open(fileobj=io.BytesIO(tar)) as archive:
+        return {member.name: member for member in archive}
+
+
+@pytest.fixture
+def pgdata(tmp_path: Path) -> Path:
+    return make_pgdata(tmp_path / "source")
+
+
+def test_i8_whole_timeline_extracts_to_the_source(pgdata: Path, tmp_path: Path) -> None:
+    """Any tar program reads it, and finds what the source has."""
+    tar = take(DirectorySource(pgdata))
+    with tarfile.open(fileobj=io.BytesIO(tar)) as archive:
+        archive.extractall(tmp_path / "copy", filter="data")
+    assert_same(LocalFiles(pgdata), LocalFiles(tmp_path / "copy"), _nowhere)
+
+
+def test_has_what_a_server_needs(pgdata: Path) -> None:
+    found = members(take(DirectorySource(pgdata)))
+    for directory in ("pg_wal/archive_status", "pg_notify", "pg_logical/snapshots", "pg_twophase", "base/5"):
+        assert found[directory].isdir()
+        assert found[directory].mode == 0o700
+    assert found["base/5/PG_VERSION"].size == 3
+    assert found["pg_wal/000000010000000000000001"].size == 16 << 20
+    assert found["pg_wal/000000010000000000000001"].issparse()
+    assert list(found)[-1] == "global/pg_control"
+    assert "pg_wal/summaries" not in found
+    assert all(member.mtime == 1_700_000_000 for member in found.values())
+
+
+def test_version_17_has_wal_summaries(tmp_path: Path) -> None:
+    assert "pg_wal/summaries" in members(take(DirectorySource(make_pgdata(tmp_path, version=17))))
+
+
+def test_relation_of_several_segments(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("reattach.pageserver.fullbackup.plan.RELSEG_BLOCKS", 16)
+    monkeypatch.setattr("test_runner.unit.fullbackup.directory_source.RELSEG_BLOCKS", 16)
+    relations = {"base/5/20000": 16, "base/5/20000.1": 16, "base/5/20000.2": 3, "base/5/20001": 16}
+    pgdata = make_pgdata(tmp_path / "source", relations=relations)
+    (pgdata / "base/5/16384").unlink()
+    found = members(take(DirectorySource(pgdata)))
+    sizes = {path: m.size // BLCKSZ for path, m in found.items() if path.startswith("base/5/2000")}
+    assert sizes == relations
+
+
+@pytest.mark.parametrize("stripe_size", [1, 3, 16])
+@pytest.mark.parametrize("count", [2, 5])
+def test_i8_shards_put_together_are_the_source(
+    pgdata: Path, tmp_path: Path, count: int, stripe_size: int
+) -> None:
+    restore = Restore(tmp_path / "copy")
+    for number in range(count):
+        shard = ShardIdentity(number, count, stripe_size)
+        restore.add([take(DirectorySource(pgdata, shard))], str(shard.index))
+    restore.finish()
+    assert_same(LocalFiles(pgdata), LocalFiles(tmp_path / "copy"), _nowhere)
+
+
+def test_a_shards_tar_has_only_its_pages(pgdata: Path) -> None:
+    """The holes are the other shards'; what only the first shard keeps is in no other's."""
+    source = DirectorySource(pgdata, ShardIdentity(1, 4, 4))
+    tar = take(source)
+    found = members(tar)
+    assert found["base/5/16384"].size == 40 * BLCKSZ
+    assert len(tar) < 40 * BLCKSZ
+    assert not [path for path in found if path.startswith("pg_xact/") or path.endswith("_init")]
+    assert found["base/5/1259"].size == 6 * BLCKSZ
+
+
+def test_restore_notices_a_shard_that_is_not_there(pgdata: Path, tmp_path: Path) -> None:
+    restore = Restore(tmp_path / "copy")
+    for number in (0, 1, 3):
+        restore.add([take(DirectorySource(pgdata, ShardIdentity(number, 4, 2)))], str(number))
+    with pytest.raises(ShardsDisagree, match=r"no shard sent block \d+ of base/"):
+        restore.finish()
+
+
+def test_restore_notices_shards_with_different_bytes(pgdata: Path, tmp_path: Path) -> None:
+    restore = Restore(tmp_path / "copy")
+    restore.add([take(DirectorySource(pgdata))], "0000")
+    (pgdata / "base/5/16384").write_bytes(b"x" * 40 * BLCKSZ)
+    with pytest.raises(ShardsDisagree, match="different bytes for block 0 of base/5/16384"):
+        restore.add([take(DirectorySource(pgdata))], "0102")
+
+
+def test_database_without_a_relation_map(pgdata: Path) -> None:
+    source = DirectorySource(pgdata)
+    source.store[DBDIR_KEY] = source.store[DBDIR_KEY].replace(
+        struct.pack(">II?", GLOBALTABLESPACE_OID, 0, True),
+        struct.pack(">II?", GLOBALTABLESPACE_OID, 0, False),
+    )
+    del source.store[relmap_key(GLOBALTABLESPACE_OID, 0)]
+    assert "global/pg_filenode.map" not in members(take(source))
+
+
+def test_missing_size_is_named(pgdata: Path) -> None:
+    source = DirectorySource(pgdata)
+    key = RelTag(1663, 5, 16384, 0).size_key()
+    del source.store[key]
+    with pytest.raises(BackupError, match=f"could not find data for key {key} .shard 0000"):
+        take(source)
+
+
+def test_missing_page_ends_the_stream(pgdata: Path) -> None:
+    source = DirectorySource(pgdata)
+    (pgdata / "base/5/16384").write_bytes(bytes(39 * BLCKSZ))
+    with pytest.raises(BackupError, match=f"key {RelTag(1663, 5, 16384, 0).block(39)} "):
+        take(source)
+
+
+@pytest.mark.parametrize("raw", [b"", bytes(7), struct.pack(">Q", 2) + bytes(9), struct.pack(">Q", 1 << 60)])
+def test_malformed_directory_is_refused(pgdata: Path, raw: bytes) -> None:
+    source = DirectorySource(pgdata)
+    source.store[DBDIR_KEY] = raw
+    with pytest.raises(BackupError, match="database directory"):
+        take(source)
+
+
+def test_user_tablespace_is_refused(pgdata: Path) -> None:
+    source = DirectorySource(pgdata)
+    source.store[DBDIR_KEY] = struct.pack(">QII?", 1, 16390, 5, True)
+    with pytest.raises(BackupError, match="user tablespace 16390"):
+        take(source)
+
+
+def test_large_wal_segments_get_room(pgdata: Path) -> None:
+    """A server with segments of 1 GiB refuses to start with the usual limits of its WAL's size."""
+    from test_runner.unit.fullbackup.pgdata import control_file
+
+    (pgdata / "global/pg_control").write_bytes(control_file(segment_size=1 << 30, checkpoint=(1 << 30) + 40))
+    tar = take(DirectorySource(pgdata))
+    with tarfile.open(fileobj=io.BytesIO(tar)) as archive:
+        file = archive.extractfile("postgresql.conf")
+        assert file is not None
+        assert file.read().decode().split("\n") == ["min_wal_size = 2048MB", "max_wal_size = 2048MB", ""]
+
+
+def test_buffers_are_few(pgdata: Path) -> None:
+    """Small files share a buffer: what is sent does not cost an await per file."""
+
+    async def count(backup: Backup) -> int:
+        return len([None async for _ in backup.stream()])
+
+    async def run() -> int:
+        return await count(await open_backup(DirectorySource(pgdata)))
+
+    assert asyncio.run(run()) <= 8
+
+
+def _nowhere(_: object) -> Placement:
+    return Placement("0000", None)
