@@ -1,0 +1,74 @@
+"""An import that was interrupted goes on after its last checkpoint, whatever interrupted it.
+
+Each test stops every shard at a known job, interrupts it, and asserts where it resumed, what ran twice, that the
+control plane was told once, and that every page equals the source.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from fixtures.control_plane import ControlPlane
+from fixtures.imports.bucket import ImportBucket
+from fixtures.imports.handle import ImportTimeline, after_job
+from fixtures.neon_fixtures import NeonEnvBuilder, PageserverImportConfig
+
+JOB_SIZE = 512 * 1024
+CONCURRENCY = 4
+THRESHOLD = 4
+STOPPED_AFTER = 6
+"""Between the checkpoints at 4 and 8."""
+
+Interruption = Callable[[ImportTimeline], None]
+
+
+def detach_by_policy(timeline: ImportTimeline) -> None:
+    timeline.detach()
+    timeline.release_all()
+    timeline.attach()
+
+
+def detach_by_attach_hook(timeline: ImportTimeline) -> None:
+    timeline.detach_by_hook()
+    timeline.release_all()
+    timeline.attach_by_hook()
+
+
+def pageserver_killed(timeline: ImportTimeline) -> None:
+    timeline.kill().start()
+
+
+def pageserver_terminated(timeline: ImportTimeline) -> None:
+    timeline.terminate().start()
+
+
+@pytest.mark.parametrize("shard_count", [0, 2, 4, 8], ids=lambda count: f"{count}_shards")
+@pytest.mark.parametrize(
+    "interrupt", [detach_by_policy, detach_by_attach_hook, pageserver_killed, pageserver_terminated]
+)
+def test_import_resume(
+    neon_env_builder: NeonEnvBuilder,
+    import_bucket: ImportBucket,
+    control_plane: ControlPlane,
+    interrupt: Interruption,
+    shard_count: int,
+) -> None:
+    """I5, I8: the import resumes after the recorded job, and comes out whole."""
+    neon_env_builder.pageserver_import_config = PageserverImportConfig(CONCURRENCY, JOB_SIZE, THRESHOLD)
+    env = neon_env_builder.init_start()
+    # Eight shards share what fills about sixty jobs unsharded, so each has only a few.
+    stopped_after = 2 if shard_count == 8 else STOPPED_AFTER
+    timeline = env.start_import(import_bucket, shard_count=shard_count, hold=after_job(stopped_after))
+
+    timeline.wait_at(after_job(stopped_after))
+    stopped_at = timeline.progress()
+    assert {shard.completed for shard in stopped_at} == {stopped_after - stopped_after % THRESHOLD}
+    interrupt(timeline)
+
+    run = timeline.wait_done()
+    run.assert_resumed_from(stopped_at)
+    assert {shard.interruptions for shard in run.shards} == {1}
+    assert control_plane.import_complete(timeline) == [None]
+    timeline.assert_equals(import_bucket)

@@ -1,0 +1,74 @@
+"""Interrupted again and again, an import still converges: the second resume is where others forget the first."""
+
+from __future__ import annotations
+
+import pytest
+
+from fixtures.control_plane import ControlPlane
+from fixtures.imports.bucket import ImportBucket
+from fixtures.imports.handle import ImportTimeline, after_job
+from fixtures.imports.run import ImportProgress
+from fixtures.neon_fixtures import NeonEnvBuilder, PageserverImportConfig
+
+JOB_SIZE = 512 * 1024
+
+
+def interrupt_after(timeline: ImportTimeline, job: int, then_hold: str | None) -> ImportProgress:
+    """Waits until every shard has taken `job`, and kills its pageserver. Returns what was recorded by then."""
+    timeline.wait_at(after_job(job))
+    stopped_at = timeline.progress()
+    timeline.kill().start(hold=then_hold)
+    return stopped_at
+
+
+@pytest.mark.parametrize("stops", [(6, 14), (6, 10, 18), (6, 6), (6, 7, 7)], ids=str)
+def test_import_resume_again(
+    neon_env_builder: NeonEnvBuilder,
+    import_bucket: ImportBucket,
+    control_plane: ControlPlane,
+    stops: tuple[int, ...],
+) -> None:
+    """I3, I5: progress never falls, and every resume begins after the highest job recorded so far.
+
+    (6, 6) and (6, 7, 7) cut the second pass short before it reaches a checkpoint of its own.
+    """
+    neon_env_builder.pageserver_import_config = PageserverImportConfig(4, JOB_SIZE, 4)
+    env = neon_env_builder.init_start()
+    timeline = env.start_import(import_bucket, hold=after_job(stops[0]))
+
+    recorded = 0
+    for stop, following in zip(stops, (*stops[1:], None), strict=True):
+        stopped_at = interrupt_after(timeline, stop, None if following is None else after_job(following))
+        assert stopped_at[0].completed >= recorded, "I3: the recorded progress fell"
+        assert stopped_at[0].completed == stop - stop % 4
+        recorded = stopped_at[0].completed
+
+    run = timeline.wait_done()
+    run.assert_resumed_from(stopped_at)
+    assert run.shards[0].interruptions == len(stops)
+    assert control_plane.import_complete(timeline) == [None]
+    timeline.assert_equals(import_bucket)
+
+
+def test_import_resume_converges_when_interrupted_faster_than_a_pass(
+    neon_env_builder: NeonEnvBuilder, import_bucket: ImportBucket, control_plane: ControlPlane
+) -> None:
+    """I10: an import that is cut short five jobs after every resume ends all the same."""
+    neon_env_builder.pageserver_import_config = PageserverImportConfig(2, JOB_SIZE, 4)
+    env = neon_env_builder.init_start()
+    timeline = env.start_import(import_bucket, hold=after_job(5))
+
+    timeline.wait_at(after_job(5))
+    jobs, stop = timeline.run().jobs, 5
+    while stop + 4 <= jobs:
+        timeline.kill().start(hold=after_job(stop + 4))
+        stop += 4
+        timeline.wait_at(after_job(stop))
+        assert timeline.progress()[0].completed == stop - 1
+    timeline.kill().start()
+
+    run = timeline.wait_done()
+    assert run.interruptions == (jobs - 1) // 4
+    assert run.ran_twice <= 4 * run.interruptions
+    assert control_plane.import_complete(timeline) == [None]
+    timeline.assert_equals(import_bucket)

@@ -1,0 +1,71 @@
+"""Between a checkpoint and the resume, something has changed."""
+
+from __future__ import annotations
+
+import pytest
+
+from fixtures.control_plane import ControlPlane
+from fixtures.imports.bucket import ImportBucket, LocalImportBucket
+from fixtures.imports.handle import after_job
+from fixtures.neon_fixtures import NeonEnvBuilder, PageserverImportConfig
+
+JOB_SIZE = 512 * 1024
+
+
+def test_import_resume_uses_the_recorded_job_size(
+    neon_env_builder: NeonEnvBuilder, import_bucket: ImportBucket, control_plane: ControlPlane
+) -> None:
+    """I1, I3: a job size limit that was changed in the configuration does not change the plan of an import."""
+    neon_env_builder.pageserver_import_config = PageserverImportConfig(4, JOB_SIZE, 4)
+    env = neon_env_builder.init_start()
+    timeline = env.start_import(import_bucket, hold=after_job(6))
+
+    timeline.wait_at(after_job(6))
+    stopped_at = timeline.progress()
+    pageserver = timeline.kill()
+    config = PageserverImportConfig(4, 4 * JOB_SIZE, 4)
+    pageserver.patch_config_toml_nonrecursive(dict([config.to_config_key_value()]))
+    pageserver.start()
+
+    run = timeline.wait_done()
+    run.assert_resumed_from(stopped_at)
+    assert run.shards[0].jobs == stopped_at[0].jobs
+    assert run.shards[0].passes[-1].plan_hash == stopped_at[0].plan_hash
+    assert control_plane.import_complete(timeline) == [None]
+    timeline.assert_equals(import_bucket)
+
+
+@pytest.mark.parametrize("place", ["s3", "local_fs"])
+@pytest.mark.parametrize("change", ["object_added", "object_removed", "object_grown", "content_changed"])
+def test_import_resume_refuses_a_changed_bucket(
+    neon_env_builder: NeonEnvBuilder,
+    import_bucket: ImportBucket,
+    local_import_bucket: LocalImportBucket,
+    control_plane: ControlPlane,
+    change: str,
+    place: str,
+) -> None:
+    """I1, I7, I11: another plan, or other bytes under the same plan, end the import with a clear error."""
+    bucket = local_import_bucket if place == "local_fs" else import_bucket
+    neon_env_builder.pageserver_import_config = PageserverImportConfig(4, JOB_SIZE, 4)
+    env = neon_env_builder.init_start()
+    timeline = env.start_import(bucket, hold=after_job(6))
+
+    timeline.wait_at(after_job(6))
+    timeline.kill()
+    name = bucket.largest_relation_file()
+    content = bucket.get(name)
+    match change:
+        case "object_added":
+            bucket.put("pgdata/base/5/99999", content)
+        case "object_removed":
+            bucket.delete(name)
+        case "object_grown":
+            bucket.put(name, content + bytes(8192))
+        case "content_changed":
+            bucket.put(name, content[:-1] + bytes([content[-1] ^ 1]))
+    env.pageserver.start()
+
+    error = timeline.wait_failed()
+    assert "Import plan" in error or name in error, error
+    assert control_plane.import_complete(timeline) == [error]

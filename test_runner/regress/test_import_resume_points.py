@@ -1,0 +1,124 @@
+"""Wherever an import is stopped, it goes on from what was recorded by then."""
+
+from __future__ import annotations
+
+import pytest
+
+from fixtures.control_plane import ControlPlane
+from fixtures.imports.bucket import ImportBucket
+from fixtures.imports.handle import BEFORE_ACTIVATION, BEFORE_DONE, BEFORE_FIRST_JOB, after_job
+from fixtures.neon_fixtures import NeonEnvBuilder, PageserverImportConfig
+
+JOB_SIZE = 512 * 1024
+
+
+@pytest.mark.parametrize("shard_count", [0, 4], ids=lambda count: f"{count}_shards")
+@pytest.mark.parametrize(
+    ("point", "recorded"),
+    [
+        pytest.param(BEFORE_FIRST_JOB, 0, id="before_first_job"),
+        pytest.param(after_job(3), 0, id="before_first_checkpoint"),
+        pytest.param(after_job(6), 4, id="between_checkpoints"),
+        pytest.param(after_job(8), 8, id="at_checkpoint"),
+        pytest.param(BEFORE_DONE, None, id="after_last_job"),
+    ],
+)
+def test_import_resume_stopped(
+    neon_env_builder: NeonEnvBuilder,
+    import_bucket: ImportBucket,
+    control_plane: ControlPlane,
+    point: str,
+    recorded: int | None,
+    shard_count: int,
+) -> None:
+    """I5: what is recorded is the last checkpoint before the stop, and the resume begins right after it."""
+    neon_env_builder.pageserver_import_config = PageserverImportConfig(4, JOB_SIZE, 4)
+    env = neon_env_builder.init_start()
+    timeline = env.start_import(import_bucket, shard_count=shard_count, hold=point)
+
+    timeline.wait_at(point)
+    stopped_at = timeline.progress()
+    for shard in stopped_at:
+        planned = timeline.run().shards[shard.shard.shard_number].jobs
+        expected = planned - planned % 4 if recorded is None else recorded
+        assert shard.completed == expected, f"shard {shard.shard}"
+    timeline.kill().start()
+
+    run = timeline.wait_done()
+    run.assert_resumed_from(stopped_at)
+    assert control_plane.import_complete(timeline) == [None]
+    timeline.assert_equals(import_bucket)
+
+
+def test_import_resume_after_done_before_activation(
+    neon_env_builder: NeonEnvBuilder, import_bucket: ImportBucket, control_plane: ControlPlane
+) -> None:
+    """I6, I10: a shard that reported Done runs no job again, and is activated after all."""
+    env = neon_env_builder.init_start()
+    timeline = env.start_import(import_bucket, shard_count=2, hold=BEFORE_ACTIVATION)
+
+    timeline.wait_at(BEFORE_ACTIVATION)
+    assert all(shard.done for shard in timeline.progress())
+    timeline.kill().start()
+    timeline.release(BEFORE_ACTIVATION)
+
+    run = timeline.wait_done()
+    assert run.interruptions == 0, "a shard that was Done was planned again"
+    assert run.ran_twice == 0
+    assert control_plane.import_complete(timeline) == [None]
+    timeline.assert_equals(import_bucket)
+
+
+def test_import_resume_controller_killed_before_activation(
+    neon_env_builder: NeonEnvBuilder, import_bucket: ImportBucket, control_plane: ControlPlane
+) -> None:
+    """I7, I10: what is left to do after Done survives in the controller's database."""
+    env = neon_env_builder.init_start()
+    timeline = env.start_import(import_bucket, shard_count=2, hold=BEFORE_ACTIVATION)
+
+    timeline.wait_at(BEFORE_ACTIVATION)
+    timeline.kill_controller().start()
+
+    run = timeline.wait_done()
+    assert run.ran_twice == 0
+    assert control_plane.import_complete(timeline) == [None]
+    timeline.assert_equals(import_bucket)
+
+
+@pytest.mark.parametrize("killed", ["controller", "pageserver"])
+def test_import_resume_before_control_plane_was_told(
+    neon_env_builder: NeonEnvBuilder, import_bucket: ImportBucket, control_plane: ControlPlane, killed: str
+) -> None:
+    """I7: the control plane hears of the import although it refused at first and a process died then."""
+    env = neon_env_builder.init_start()
+    with control_plane.hold():
+        timeline = env.start_import(import_bucket, shard_count=2)
+        control_plane.wait_arrived_import_complete()
+        if killed == "controller":
+            timeline.kill_controller().start()
+        else:
+            timeline.kill().start()
+
+    timeline.wait_done()
+    assert set(control_plane.import_complete(timeline)) == {None}
+    timeline.assert_equals(import_bucket)
+
+
+def test_import_resume_controller_killed_while_jobs_run(
+    neon_env_builder: NeonEnvBuilder, import_bucket: ImportBucket, control_plane: ControlPlane
+) -> None:
+    """I10: jobs go on without the controller; no checkpoint is lost with it and no job runs twice."""
+    neon_env_builder.pageserver_import_config = PageserverImportConfig(4, JOB_SIZE, 4)
+    env = neon_env_builder.init_start()
+    timeline = env.start_import(import_bucket, shard_count=2, hold=after_job(6))
+
+    timeline.wait_at(after_job(6))
+    controller = timeline.kill_controller()
+    timeline.release(after_job(6))
+    controller.start()
+
+    run = timeline.wait_done()
+    assert run.interruptions == 0, "the pageserver's work was cut short although only the controller died"
+    assert run.ran_twice == 0
+    assert control_plane.import_complete(timeline) == [None]
+    timeline.assert_equals(import_bucket)

@@ -1,0 +1,142 @@
+"""Shards, thresholds, concurrency, places: what an import is set to does not change that it resumes."""
+
+from __future__ import annotations
+
+import pytest
+
+from fixtures.control_plane import ControlPlane
+from fixtures.imports.bucket import ImportBucket, LocalImportBucket
+from fixtures.imports.handle import after_job
+from fixtures.neon_fixtures import NeonEnvBuilder, PageserverImportConfig
+from fixtures.remote_storage import RemoteStorageKind
+
+JOB_SIZE = 512 * 1024
+LARGER_THAN_THE_PLAN = 1000
+
+
+@pytest.mark.parametrize("shard_count", [0, 4], ids=lambda count: f"{count}_shards")
+@pytest.mark.parametrize("concurrency", [1, 4])
+@pytest.mark.parametrize("threshold", [1, 4, LARGER_THAN_THE_PLAN])
+def test_import_resume_thresholds(
+    neon_env_builder: NeonEnvBuilder,
+    import_bucket: ImportBucket,
+    control_plane: ControlPlane,
+    threshold: int,
+    concurrency: int,
+    shard_count: int,
+) -> None:
+    """I5: what runs twice is bounded by threshold and window."""
+    neon_env_builder.pageserver_import_config = PageserverImportConfig(concurrency, JOB_SIZE, threshold)
+    env = neon_env_builder.init_start()
+    timeline = env.start_import(import_bucket, shard_count=shard_count, hold=after_job(6))
+
+    timeline.wait_at(after_job(6))
+    stopped_at = timeline.progress()
+    assert {shard.completed for shard in stopped_at} == {6 - 6 % threshold}
+    timeline.kill().start()
+
+    run = timeline.wait_done(window=timeline.window)
+    run.assert_resumed_from(stopped_at)
+    for shard in run.shards:
+        assert len(shard.ran_twice) < threshold + timeline.window
+    assert control_plane.import_complete(timeline) == [None]
+    timeline.assert_equals(import_bucket)
+
+
+@pytest.mark.parametrize("storage", [RemoteStorageKind.LOCAL_FS, RemoteStorageKind.MOCK_S3])
+@pytest.mark.parametrize("location", ["s3", "local_fs"])
+def test_import_resume_places(
+    neon_env_builder: NeonEnvBuilder,
+    import_bucket: ImportBucket,
+    local_import_bucket: LocalImportBucket,
+    control_plane: ControlPlane,
+    location: str,
+    storage: RemoteStorageKind,
+) -> None:
+    """I5, I8: from either kind of bucket into either kind of remote storage, from an empty disk."""
+    bucket = local_import_bucket if location == "local_fs" else import_bucket
+    neon_env_builder.enable_pageserver_remote_storage(storage)
+    neon_env_builder.pageserver_import_config = PageserverImportConfig(4, JOB_SIZE, 4)
+    env = neon_env_builder.init_start()
+    timeline = env.start_import(bucket, hold=after_job(6))
+
+    timeline.wait_at(after_job(6))
+    stopped_at = timeline.progress()
+    timeline.detach()
+    timeline.release_all()
+    timeline.attach()
+
+    run = timeline.wait_done()
+    run.assert_resumed_from(stopped_at)
+    assert control_plane.import_complete(timeline) == [None]
+    timeline.assert_equals(bucket)
+
+
+def test_import_resume_after_migration(
+    neon_env_builder: NeonEnvBuilder, import_bucket: ImportBucket, control_plane: ControlPlane
+) -> None:
+    """I4, I5: a shard that moves to another pageserver goes on there, and the old one is not listened to."""
+    neon_env_builder.num_pageservers = 2
+    neon_env_builder.pageserver_import_config = PageserverImportConfig(4, JOB_SIZE, 4)
+    env = neon_env_builder.init_start()
+    timeline = env.start_import(import_bucket, hold=after_job(6))
+
+    timeline.wait_at(after_job(6))
+    stopped_at = timeline.progress()
+    origin = timeline.pageserver_of(0)
+    destination = next(one for one in env.pageservers if one.id != origin.id)
+    destination.http_client().configure_failpoints((after_job(6), "off"))
+    timeline.migrate(0, destination)
+
+    run = timeline.wait_done()
+    run.assert_resumed_from(stopped_at)
+    assert [one.node_id for one in run.shards[0].passes] == [origin.id, destination.id]
+    assert control_plane.import_complete(timeline) == [None]
+    timeline.assert_equals(import_bucket)
+
+
+def test_import_resume_one_of_four_pageservers_killed(
+    neon_env_builder: NeonEnvBuilder, import_bucket: ImportBucket, control_plane: ControlPlane
+) -> None:
+    """I5, I10: with every shard on a pageserver of its own, only the killed one's shard resumes."""
+    neon_env_builder.num_pageservers = 4
+    neon_env_builder.pageserver_import_config = PageserverImportConfig(4, JOB_SIZE, 4)
+    env = neon_env_builder.init_start()
+    timeline = env.start_import(import_bucket, shard_count=4, hold=after_job(6))
+    assert len({timeline.pageserver_of(number).id for number in range(4)}) == 4
+
+    timeline.wait_at(after_job(6))
+    stopped_at = timeline.progress()
+    timeline.kill(2).start()
+    timeline.release_all()
+
+    run = timeline.wait_done()
+    assert [shard.interruptions for shard in run.shards] == [0, 0, 1, 0]
+    assert run.shards[2].resumed_from == stopped_at[2].completed
+    assert run.shards[2].first_job == stopped_at[2].completed + 1
+    assert control_plane.import_complete(timeline) == [None]
+    timeline.assert_equals(import_bucket)
+
+
+def test_import_resume_reads_nothing_again(
+    neon_env_builder: NeonEnvBuilder, import_bucket: ImportBucket, control_plane: ControlPlane
+) -> None:
+    """I5: by the bucket's own request log, what was checkpointed is not read a second time."""
+    neon_env_builder.pageserver_import_config = PageserverImportConfig(1, JOB_SIZE, 4)
+    env = neon_env_builder.init_start()
+    timeline = env.start_import(import_bucket, hold=after_job(8))
+
+    timeline.wait_at(after_job(8))
+    before = import_bucket.block_reads()
+    timeline.kill().start()
+
+    run = timeline.wait_done()
+    assert run.shards[0].resumed_from == 8
+    after = import_bucket.block_reads()[len(before) :]
+    assert before, "the request log shows no read of a relation before the stop"
+    assert after, "the request log shows no read of a relation after the resume"
+    allowed = {read.key for job in run.shards[0].ran_twice for read in before}
+    again = [read for read in after if any(read.overlaps(earlier) for earlier in before)]
+    assert not [read for read in again if read.key not in allowed], f"read again after the resume: {again[:3]}"
+    assert control_plane.import_complete(timeline) == [None]
+    timeline.assert_equals(import_bucket)
