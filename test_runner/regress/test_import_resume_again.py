@@ -17,7 +17,7 @@ def interrupt_after(timeline: ImportTimeline, job: int, then_hold: str | None) -
     """Waits until every shard has taken `job`, and kills its pageserver. Returns what was recorded by then."""
     timeline.wait_at(after_job(job))
     stopped_at = timeline.progress()
-    timeline.kill().start(hold=then_hold)
+    timeline.restart_killed(hold=then_hold)
     return stopped_at
 
 
@@ -61,7 +61,7 @@ def test_import_resume_converges_when_interrupted_faster_than_a_pass(
     timeline.wait_at(after_job(5))
     jobs, stop = timeline.run().jobs, 5
     while stop + 4 <= jobs:
-        timeline.kill().start(hold=after_job(stop + 4))
+        timeline.restart_killed(hold=after_job(stop + 4))
         stop += 4
         timeline.wait_at(after_job(stop))
         assert timeline.progress()[0].completed == stop - 1

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from fixtures.control_plane import ControlPlane
+from fixtures.control_plane import ControlPlane, Upcall
 from fixtures.imports.bucket import ImportBucket
 from fixtures.imports.handle import BEFORE_ACTIVATION, BEFORE_DONE, BEFORE_FIRST_JOB, after_job
 from fixtures.neon_fixtures import NeonEnvBuilder, PageserverImportConfig
@@ -93,7 +93,7 @@ def test_import_resume_before_control_plane_was_told(
     env = neon_env_builder.init_start()
     with control_plane.hold():
         timeline = env.start_import(import_bucket, shard_count=2)
-        control_plane.wait_arrived_import_complete()
+        control_plane.wait_arrived(Upcall.IMPORT_COMPLETE)
         if killed == "controller":
             timeline.kill_controller().start()
         else:

@@ -137,6 +137,8 @@ def test_import_resume_reads_nothing_again(
     assert after, "the request log shows no read of a relation after the resume"
     allowed = {read.key for job in run.shards[0].ran_twice for read in before}
     again = [read for read in after if any(read.overlaps(earlier) for earlier in before)]
-    assert not [read for read in again if read.key not in allowed], f"read again after the resume: {again[:3]}"
+    assert not [read for read in again if read.key not in allowed], (
+        f"read again after the resume: {again[:3]}"
+    )
     assert control_plane.import_complete(timeline) == [None]
     timeline.assert_equals(import_bucket)
