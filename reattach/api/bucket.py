@@ -234,10 +234,15 @@ class LoggedRequest(msgspec.Struct, kw_only=True, gc=False):
 
 
 class LogPage(msgspec.Struct, frozen=True):
-    """`next` is the `since` of the next call: nothing before it can change any more."""
+    """A stretch of the log, up to sequence number `following`; the log goes on up to `end`, both exclusive.
+
+    Nothing before `next` can change any more: a later look can begin there.
+    """
 
     entries: list[LoggedRequest]
     next: int
+    following: int
+    end: int
 
 
 class Preload(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

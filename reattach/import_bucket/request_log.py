@@ -39,7 +39,7 @@ class RequestLog:
             for entry in seen
             if (bucket is None or entry.bucket == bucket) and (not prefix or entry.key.startswith(prefix))
         ]
-        return LogPage(entries, unfinished)
+        return LogPage(entries, unfinished, following, self.last_seq + 1)
 
     def clear(self) -> None:
         self._first += len(self._entries)
