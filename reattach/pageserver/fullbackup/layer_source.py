@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import AsyncGenerator, Iterator, Sequence
-from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from itertools import pairwise
-from typing import Protocol
+from typing import Generic, Protocol, TypeVar
 
-from reattach.api.key import Key, KeyRange
+from reattach.api.key import KEY_MAX, KEY_MIN, Key, KeyRange
 from reattach.api.layer_name import LayerName
 from reattach.api.lsn import Lsn
 from reattach.api.shard import ShardIdentity
@@ -18,57 +18,60 @@ from reattach.pageserver.fullbackup.source import BackupError, MissingKey
 from reattach.pageserver.layers.blobs import Buffer
 from reattach.pageserver.layers.errors import LayerCorrupted
 from reattach.pageserver.layers.image_layer_reader import BULK_BYTES, ImageLayerReader
+from reattach.pageserver.layers.timeline_metadata import TimelineMetadata
+from reattach.pageserver.remote.storage import ObjectNotFound
+from reattach.pageserver.scope import ScopeClosed
+
+_ALL_KEYS = KeyRange(KEY_MIN, KEY_MAX)
 
 
-class LayeredTimeline(Protocol):
+class Layer(Protocol):
+    """A layer of a layer map."""
+
+    @property
+    def name(self) -> LayerName: ...
+
+
+AnyLayer = TypeVar("AnyLayer", bound=Layer)
+
+
+class LayeredTimeline(Protocol[AnyLayer]):
     """A timeline whose layers can be read."""
 
     @property
     def shard(self) -> ShardIdentity: ...
 
     @property
-    def pg_version(self) -> int: ...
+    def metadata(self) -> TimelineMetadata: ...
 
-    @property
-    def last_record_lsn(self) -> Lsn: ...
-
-    def layer_names(self) -> Sequence[LayerName]:
-        """The image layers of which the timeline consists."""
+    def layers_for(self, keys: KeyRange, lsn: Lsn | None = None) -> list[AnyLayer]:
+        """The layers that share keys with the range, not newer than `lsn`."""
         ...
 
-    def open_layer(self, name: LayerName) -> AbstractAsyncContextManager[ImageLayerReader]:
-        """A layer to read from, downloaded if need be and kept from eviction meanwhile.
+    async def open_layer(self, layer: AnyLayer) -> ImageLayerReader:
+        """A reader of the layer, which the caller closes. Downloads the file if it is not on the disk.
 
-        Raises OSError, LayerCorrupted, or BackupError if it cannot be had.
+        Raises OSError, LayerCorrupted, ObjectNotFound and ScopeClosed.
         """
         ...
 
 
-class LayerSource:
+class LayerSource(Generic[AnyLayer]):
     """A `PageSource` on image layers, which must not overlap."""
 
-    def __init__(self, timeline: LayeredTimeline) -> None:
+    def __init__(self, timeline: LayeredTimeline[AnyLayer], lsn: Lsn) -> None:
         self._timeline = timeline
-        self._layers = sorted(timeline.layer_names())
-        self._starts = [layer.key_range.start for layer in self._layers]
+        self.shard = timeline.shard
+        self.pg_version = timeline.metadata.pg_version
+        self.lsn = lsn
+        self._layers = sorted(timeline.layers_for(_ALL_KEYS, lsn), key=lambda layer: layer.name)
+        self._starts = [layer.name.key_range.start for layer in self._layers]
         for layer, following in pairwise(self._layers):
-            if layer.key_range.overlaps(following.key_range):
-                raise BackupError(f"layers overlap: {layer} and {following}")
-
-    @property
-    def shard(self) -> ShardIdentity:
-        return self._timeline.shard
-
-    @property
-    def pg_version(self) -> int:
-        return self._timeline.pg_version
-
-    @property
-    def lsn(self) -> Lsn:
-        return self._timeline.last_record_lsn
+            if layer.name.key_range.overlaps(following.name.key_range):
+                raise BackupError(f"layers overlap: {layer.name} and {following.name}")
 
     async def values(self, keys: Sequence[Key]) -> list[bytes | None]:
-        by_layer: dict[LayerName, list[Key]] = {}
+        by_layer: dict[AnyLayer, list[Key]] = {}
         found: dict[Key, bytes | None] = {}
         for key in keys:
             layer = self._layer_of(key)
@@ -85,7 +88,7 @@ class LayerSource:
                 yield buffer
 
     async def _pages(self, runs: Sequence[KeyRange]) -> AsyncGenerator[memoryview]:
-        by_layer: dict[LayerName, list[KeyRange]] = {}
+        by_layer: dict[AnyLayer, list[KeyRange]] = {}
         for run in runs:
             for layer, part in self._split(run):
                 by_layer.setdefault(layer, []).append(part)
@@ -118,25 +121,25 @@ class LayerSource:
             yield _joined(small)
 
     @asynccontextmanager
-    async def _opened(self, layer: LayerName) -> AsyncGenerator[ImageLayerReader]:
+    async def _opened(self, layer: AnyLayer) -> AsyncGenerator[ImageLayerReader]:
         try:
-            async with self._timeline.open_layer(layer) as reader:
+            with await self._timeline.open_layer(layer) as reader:
                 yield reader
-        except (OSError, LayerCorrupted) as e:
-            raise BackupError(f"cannot read layer {layer} of shard {self.shard.index}: {e}") from e
+        except (OSError, LayerCorrupted, ObjectNotFound, ScopeClosed) as e:
+            raise BackupError(f"cannot read layer {layer.name} of shard {self.shard.index}") from e
 
-    def _layer_of(self, key: Key) -> LayerName | None:
+    def _layer_of(self, key: Key) -> AnyLayer | None:
         at = bisect_right(self._starts, key) - 1
-        return self._layers[at] if at >= 0 and self._layers[at].key_range.contains(key) else None
+        return self._layers[at] if at >= 0 and self._layers[at].name.key_range.contains(key) else None
 
-    def _split(self, run: KeyRange) -> Iterator[tuple[LayerName, KeyRange]]:
+    def _split(self, run: KeyRange) -> Iterator[tuple[AnyLayer, KeyRange]]:
         """The parts of a run by the layers that cover it. Raises MissingKey where none does."""
         start = run.start
         while start < run.end:
             layer = self._layer_of(start)
             if layer is None:
                 raise MissingKey(start, self.shard, self.lsn, "no layer covers it")
-            end = min(run.end, layer.key_range.end)
+            end = min(run.end, layer.name.key_range.end)
             yield layer, KeyRange(start, end)
             start = end
 

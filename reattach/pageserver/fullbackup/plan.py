@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -19,7 +20,9 @@ from reattach.api.key import (
 from reattach.api.pgdata_path import CONTROL_FILE_PATH, RELMAP_NAME, database_directory, relation_path
 from reattach.api.shard import ShardIdentity
 from reattach.pageserver.fullbackup.catalog import Catalog
-from reattach.pageserver.fullbackup.wal import WalSegment, wal_segment_size, wal_segments
+from reattach.pageserver.fullbackup.wal import NotStartable, WalSegment, wal_segment_size, wal_segments
+
+log = logging.getLogger(__name__)
 
 _DIRECTORIES = (
     "base",
@@ -101,7 +104,7 @@ def data_directory(catalog: Catalog, shard: ShardIdentity) -> list[Member]:
 
     A relation segment is there with its full size whatever part of it the shard holds; what only the first
     shard keeps (SLRUs, init forks) is only in its plan. `global/pg_control` comes last: a directory that was
-    not received whole cannot be started. Raises NotStartable.
+    not received whole cannot be started. Of a cluster that no server could start on, there is no WAL.
     """
     members: list[Member] = [Directory(path) for path in _DIRECTORIES]
     if catalog.pg_version >= 17:
@@ -121,7 +124,10 @@ def data_directory(catalog: Catalog, shard: ShardIdentity) -> list[Member]:
         runs = ((0, blocks),) if blocks else ()
         first_key = slru_block_key(kind, segno, 0)
         members.append(PageFile(f"{kind.directory}/{segno:04X}", blocks, first_key, runs))
-    members += wal_segments(catalog.control_file, catalog.pg_version)
+    try:
+        members += wal_segments(catalog.control_file, catalog.pg_version)
+    except NotStartable as e:
+        log.warning("no server can start on this backup: %s", e)
     members.append(SmallFile(CONTROL_FILE_PATH, catalog.control_file))
     return members
 

@@ -11,7 +11,6 @@ from reattach.pageserver.fullbackup.catalog import read_catalog
 from reattach.pageserver.fullbackup.layout import Piece, lay_out
 from reattach.pageserver.fullbackup.plan import PageFile, data_directory, modification_time
 from reattach.pageserver.fullbackup.source import BackupError, PageSource
-from reattach.pageserver.fullbackup.wal import NotStartable
 
 _SEND_BYTES = 256 * 1024
 _COPY_BYTES = 64 * 1024
@@ -75,10 +74,7 @@ def _joined(parts: list[bytes | memoryview]) -> Iterator[bytes | memoryview]:
 async def open_backup(source: PageSource) -> Backup:
     """Reads what the data directory of a timeline consists of. Raises BackupError."""
     catalog = await read_catalog(source)
-    try:
-        members = data_directory(catalog, source.shard)
-    except NotStartable as e:
-        raise BackupError(str(e)) from e
+    members = data_directory(catalog, source.shard)
     pieces = lay_out(members, modification_time(catalog))
     runs = [keys for member in members if isinstance(member, PageFile) for keys in member.key_ranges()]
     return Backup(source, pieces, runs)

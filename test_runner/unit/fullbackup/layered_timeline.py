@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator
 from itertools import pairwise
 from pathlib import Path
+from typing import NamedTuple
 
 from reattach.api.ids import TenantId, TimelineId
 from reattach.api.key import KEY_MAX, KEY_MIN, Key, KeyRange
@@ -17,10 +17,30 @@ from reattach.pageserver.fullbackup.plan import PageFile, data_directory
 from reattach.pageserver.layers.compression import ImageCompression
 from reattach.pageserver.layers.image_layer_reader import ImageLayerReader
 from reattach.pageserver.layers.image_layer_writer import ImageLayerWriter
+from reattach.pageserver.layers.timeline_metadata import TimelineMetadata
 from test_runner.unit.fullbackup.directory_source import DirectorySource
 
 TENANT = TenantId("11" * 16)
 TIMELINE = TimelineId("22" * 16)
+
+
+class NamedLayer(NamedTuple):
+    name: LayerName
+
+
+class CountingReader(ImageLayerReader):
+    """Knows how many of its kind are open."""
+
+    open_now = 0
+
+    def __init__(self, path: Path, name: LayerName) -> None:
+        super().__init__(path, name, TENANT)
+        CountingReader.open_now += 1
+
+    def close(self) -> None:
+        if self._fd >= 0:
+            CountingReader.open_now -= 1
+        super().close()
 
 
 class LayeredDirectory:
@@ -29,27 +49,20 @@ class LayeredDirectory:
     def __init__(self, directory: Path, source: DirectorySource) -> None:
         self.directory = directory
         self.shard: ShardIdentity = source.shard
-        self.pg_version: int = source.pg_version
-        self.last_record_lsn: Lsn = source.lsn
+        self.metadata = TimelineMetadata.of_import(source.lsn, source.pg_version)
         self.names: list[LayerName] = []
         self.opened: list[LayerName] = []
-        self.open_now = 0
 
-    def layer_names(self) -> Sequence[LayerName]:
-        return self.names
+    def layers_for(self, keys: KeyRange, lsn: Lsn | None = None) -> list[NamedLayer]:
+        assert lsn is not None
+        return [NamedLayer(name) for name in self.names if name.key_range.overlaps(keys) and name.lsn <= lsn]
 
     def path(self, name: LayerName) -> Path:
         return self.directory / name.local_file(1)
 
-    @asynccontextmanager
-    async def open_layer(self, name: LayerName) -> AsyncGenerator[ImageLayerReader]:
-        self.opened.append(name)
-        with ImageLayerReader(self.path(name), name, TENANT) as reader:
-            self.open_now += 1
-            try:
-                yield reader
-            finally:
-                self.open_now -= 1
+    async def open_layer(self, layer: NamedLayer) -> ImageLayerReader:
+        self.opened.append(layer.name)
+        return CountingReader(self.path(layer.name), layer.name)
 
 
 async def import_into_layers(

@@ -18,7 +18,7 @@ from reattach.api.shard import ShardIdentity
 from reattach.pageserver.fullbackup.source import BackupError, PageSource
 from reattach.pageserver.fullbackup.stream import Backup, open_backup
 from test_runner.unit.fullbackup.directory_source import DirectorySource
-from test_runner.unit.fullbackup.pgdata import make_pgdata
+from test_runner.unit.fullbackup.pgdata import control_file, make_pgdata
 
 
 def take(source: PageSource) -> bytes:
@@ -159,14 +159,20 @@ def test_user_tablespace_is_refused(pgdata: Path) -> None:
 
 def test_large_wal_segments_get_room(pgdata: Path) -> None:
     """A server with segments of 1 GiB refuses to start with the usual limits of its WAL's size."""
-    from test_runner.unit.fullbackup.pgdata import control_file
-
     (pgdata / "global/pg_control").write_bytes(control_file(segment_size=1 << 30, checkpoint=(1 << 30) + 40))
     tar = take(DirectorySource(pgdata))
     with tarfile.open(fileobj=io.BytesIO(tar)) as archive:
         file = archive.extractfile("postgresql.conf")
         assert file is not None
         assert file.read().decode().split("\n") == ["min_wal_size = 2048MB", "max_wal_size = 2048MB", ""]
+
+
+def test_a_stopped_standby_comes_back_without_wal(pgdata: Path) -> None:
+    """No server could start on it without WAL that it has not replayed. Its files are there all the same."""
+    (pgdata / "global/pg_control").write_bytes(control_file(state=2))
+    found = members(take(DirectorySource(pgdata)))
+    assert found["base/5/16384"].size == 40 * BLCKSZ
+    assert not [path for path in found if path.startswith("pg_wal/0")]
 
 
 def test_buffers_are_few(pgdata: Path) -> None:
