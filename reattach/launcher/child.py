@@ -9,7 +9,7 @@ import signal
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from reattach.runtime.unprivileged import drop_privileges
 
@@ -50,14 +50,26 @@ def settle(
     os.chdir(cwd)
     os.environ.clear()
     os.environ.update(environment)
-    _default_signals()
 
 
-def _default_signals() -> None:
+def hold_signals() -> None:
+    """Signals wait until `take_signals`: one that comes between the fork and then is for the child's own
+    handlers."""
+    signal.pthread_sigmask(signal.SIG_SETMASK, signal.valid_signals())
+
+
+def release_signals() -> None:
+    """In the parent, after the fork."""
+    signal.pthread_sigmask(signal.SIG_SETMASK, [])
+
+
+def take_signals(interrupt: Any) -> None:
+    """In the child: every signal has its default, SIGINT the one given, and those that came meanwhile
+    arrive."""
     signal.set_wakeup_fd(-1)
     for sig in (signal.SIGCHLD, signal.SIGTERM, signal.SIGHUP):
         signal.signal(sig, signal.SIG_DFL)
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGINT, interrupt)
     signal.pthread_sigmask(signal.SIG_SETMASK, [])
 
 
@@ -74,7 +86,7 @@ def execute(argv: list[str]) -> NoReturn:
     # What Python ignores at start-up, a program expects at its default.
     for sig in (signal.SIGPIPE, signal.SIGXFSZ):
         signal.signal(sig, signal.SIG_DFL)
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    take_signals(signal.SIG_DFL)
     try:
         os.execvp(argv[0], argv)
     except OSError as e:

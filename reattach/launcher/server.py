@@ -140,8 +140,14 @@ class Server:
         if found is not None:
             programs.load(found[0])
             gc.freeze()
-        pid = os.fork()
+        child.hold_signals()
+        try:
+            pid = os.fork()
+        except OSError:
+            child.release_signals()
+            raise
         if pid != 0:
+            child.release_signals()
             return pid
         try:
             child.settle(
@@ -159,6 +165,7 @@ class Server:
         except BaseException as e:  # noqa: BLE001
             child.give_up(e)
         assert found is not None
+        child.take_signals(signal.default_int_handler)
         raise _InChild(found[1])
 
     def _close_in_child(self) -> None:

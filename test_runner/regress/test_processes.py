@@ -1,0 +1,459 @@
+"""Processes: what they print and return, and that none outlives the test run, however that ends."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+
+import psutil
+import pytest
+
+from fixtures.processes import (
+    CommandFailed,
+    Launcher,
+    Process,
+    ProcessDied,
+    ProcessError,
+    ProcessTimeout,
+    WaitTimeout,
+    wait_for,
+)
+
+GONE_SECONDS = 2.0
+"""In which nothing may be left of a test run that was killed."""
+
+
+@pytest.fixture
+def python(launcher: Launcher, test_output_dir: Path) -> Iterator[PythonProcesses]:
+    processes = PythonProcesses(launcher, test_output_dir)
+    yield processes
+    processes.kill_all()
+
+
+class PythonProcesses:
+    """Starts `python -c` processes."""
+
+    def __init__(self, launcher: Launcher, directory: Path) -> None:
+        self._launcher = launcher
+        self._directory = directory
+        self._processes: list[Process] = []
+
+    def start(self, code: str, *arguments: str, log: str = "log", unprivileged: bool = False) -> Process:
+        process = self._launcher.start(
+            "probe",
+            [sys.executable, "-c", code, *arguments],
+            log_path=self._directory / log,
+            unprivileged=unprivileged,
+        )
+        self._processes.append(process)
+        return process
+
+    def kill_all(self) -> None:
+        for process in self._processes:
+            process.kill()
+            process.wait(5)
+
+
+def test_exit_code_and_output(python: PythonProcesses) -> None:
+    process = python.start("import sys; print('to out'); print('to err', file=sys.stderr); sys.exit(7)")
+    assert process.wait(5) == 7
+    assert not process.is_running()
+    assert process.returncode == 7
+    assert process.wait(0) == 7
+    assert set(process.log_path.read_text().splitlines()) == {"to out", "to err"}
+
+
+def test_log_is_appended_and_last_words_are_of_this_life(python: PythonProcesses) -> None:
+    python.start("print('first life')").wait(5)
+    second = python.start("print('second life')")
+    second.wait(5)
+    assert second.log_path.read_text() == "first life\nsecond life\n"
+    assert second.log_offset == len("first life\n")
+    assert "second life" in second.last_words()
+    assert "first life" not in second.last_words()
+
+
+@pytest.mark.parametrize("sig", [signal.SIGTERM, signal.SIGKILL, signal.SIGQUIT])
+def test_signal_is_a_negative_return_code(python: PythonProcesses, sig: signal.Signals) -> None:
+    process = python.start("import time; time.sleep(60)")
+    assert process.is_running()
+    assert process.returncode is None
+    process.send_signal(sig)
+    assert process.wait(5) == -sig
+    process.send_signal(sig)  # nobody else may get it
+    assert f"was killed by {sig.name}" in repr(process)
+
+
+def test_signals_have_their_defaults(launcher: Launcher) -> None:
+    status = launcher.run(["cat", "/proc/self/status"], timeout=5).stdout.splitlines()
+    masks = {line[:6]: int(line[7:], 16) for line in status if line.startswith("Sig") and line[6] == ":"}
+    assert masks == {"SigPnd": 0, "SigBlk": 0, "SigIgn": 0, "SigCgt": 0}
+
+
+def test_signal_right_after_the_start_is_not_lost(launcher: Launcher, test_output_dir: Path) -> None:
+    for _ in range(50):
+        process = launcher.start("sleep", ["sleep", "60"], log_path=test_output_dir / "log")
+        process.terminate()
+        assert process.wait(5) == -signal.SIGTERM
+
+
+def test_nothing_is_inherited(launcher: Launcher) -> None:
+    listed = launcher.run(["sh", "-c", "ls /proc/$$/fd"], timeout=5).stdout.split()
+    assert listed == ["0", "1", "2"]
+
+
+def test_own_session_environment_and_directory(python: PythonProcesses, tmp_path: Path) -> None:
+    code = "import os; print(os.getsid(0) == os.getpid(), os.environ['ONLY'], len(os.environ), os.getcwd())"
+    process = python._launcher.start(
+        "probe",
+        [sys.executable, "-c", code],
+        log_path=tmp_path / "log",
+        cwd=tmp_path,
+        env={"ONLY": "this one", "LC_ALL": "C"},
+    )
+    assert process.wait(5) == 0
+    assert process.log_path.read_text() == f"True this one 2 {tmp_path}\n"
+
+
+def test_stdin_is_empty(launcher: Launcher) -> None:
+    assert launcher.run(["cat"], timeout=5).stdout == ""
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give up root")
+def test_unprivileged_gives_up_root_but_reaches_its_program(python: PythonProcesses, tmp_path: Path) -> None:
+    hidden = tmp_path / "hidden"
+    hidden.mkdir(mode=0o700)
+    (hidden / "file").write_text("reached")
+    code = (
+        "import os, sys\n"
+        "print(os.getresuid()[0] != 0, len(set(os.getresuid())), os.getgroups())\n"
+        "print(open(sys.argv[1]).read())\n"
+        "open(sys.argv[1] + '2', 'w')\n"
+    )
+    process = python.start(code, str(hidden / "file"), unprivileged=True)
+    assert process.wait(5) == 1
+    first, second, *rest = process.log_path.read_text().splitlines()
+    assert first.startswith("True 1 [")
+    assert "0" not in first.partition("[")[2].strip("]").split(", ")
+    assert second == "reached"
+    assert "PermissionError" in rest[-1]
+
+
+def test_program_that_does_not_exist(launcher: Launcher, test_output_dir: Path) -> None:
+    process = launcher.start("ghost", [test_output_dir / "ghost"], log_path=test_output_dir / "log")
+    assert process.wait(5) == 127
+    assert f"No such file or directory: '{test_output_dir / 'ghost'}'" in process.last_words()
+
+
+def test_run_says_what_failed(launcher: Launcher) -> None:
+    with pytest.raises(CommandFailed, match=r"(?s)exit code 3: sh -c.*stdout: seen.*stderr: cause"):
+        launcher.run(["sh", "-c", "echo seen; echo cause >&2; exit 3"], timeout=5)
+    assert launcher.run(["sh", "-c", "exit 3"], timeout=5, check=False).returncode == 3
+
+
+def test_run_kills_what_takes_too_long(launcher: Launcher) -> None:
+    with pytest.raises(ProcessTimeout, match=r"(?s)not done after 0.1 s: sh -c.*stdout: \d+"):
+        launcher.run(["sh", "-c", "echo $$; exec sleep 60"], timeout=0.1)
+
+
+def test_run_takes_much_output(launcher: Launcher, tmp_path: Path) -> None:
+    argv = ["sh", "-c", "seq 1 200000; seq 1 200000 >&2"]
+    done = launcher.run(argv, timeout=20)
+    assert len(done.stdout.splitlines()) == len(done.stderr.splitlines()) == 200_000
+    launcher.run(argv, timeout=20, stdout=tmp_path / "out", stderr=tmp_path / "err")
+    assert (tmp_path / "out").read_text() == (tmp_path / "err").read_text() == done.stdout
+
+
+def test_wait_names_the_process_and_shows_its_log(python: PythonProcesses) -> None:
+    process = python.start("import time; print('stuck here', flush=True); time.sleep(60)")
+    wait_for(lambda: "stuck" in process.log_path.read_text(), what="a line", timeout=5, alive=process)
+    with pytest.raises(ProcessTimeout, match=r"(?s)probe \(pid \d+\) did not end in 0.05 s.*stuck here"):
+        process.wait(0.05)
+
+
+def test_threads_share_the_launcher(python: PythonProcesses) -> None:
+    def one(number: int) -> int:
+        process = python.start("import sys; sys.exit(int(sys.argv[1]))", str(number), log=f"log{number}")
+        return process.wait(20)
+
+    with ThreadPoolExecutor(8) as pool:
+        assert list(pool.map(one, range(24))) == list(range(24))
+
+
+def test_threads_wait_for_the_same_process(python: PythonProcesses) -> None:
+    process = python.start("import time; time.sleep(60)")
+    with ThreadPoolExecutor(8) as pool:
+        codes = [pool.submit(process.wait, 10) for _ in range(8)]
+        process.kill()
+        assert [code.result() for code in codes] == [-signal.SIGKILL] * 8
+
+
+class TestWaitFor:
+    def test_returns_what_was_seen(self) -> None:
+        values = iter([None, False, 0])
+        assert wait_for(lambda: next(values), what="a value", timeout=5) == 0
+
+    def test_looks_once_more_after_the_deadline(self) -> None:
+        start = time.monotonic()
+        seen: list[float] = []
+
+        def condition() -> bool:
+            seen.append(time.monotonic() - start)
+            # Only a look after the deadline can see it.
+            return seen[-1] > 0.05
+
+        assert wait_for(condition, what="the deadline", timeout=0.05)
+
+    def test_says_what_was_awaited_and_seen(self) -> None:
+        with pytest.raises(WaitTimeout, match=r"waited 0.01 s for the moon; last seen: OSError: cloudy"):
+            wait_for(_raise(OSError("cloudy")), what="the moon", timeout=0.01, ignore=(OSError,))
+
+    @pytest.mark.parametrize("error", [AttributeError("typo"), TypeError("typo"), OSError("not listed")])
+    def test_other_errors_end_the_wait(self, error: Exception) -> None:
+        with pytest.raises(type(error), match=str(error)):
+            wait_for(_raise(error), what="the moon", timeout=5, ignore=(ConnectionError,))
+
+    def test_ends_when_the_process_dies(self, python: PythonProcesses) -> None:
+        process = python.start("import time; print('farewell', flush=True); time.sleep(0.2); exit(9)")
+        start = time.monotonic()
+        with pytest.raises(
+            ProcessDied, match=r"(?s)probe .*ended with exit code 9 while.*the moon.*farewell"
+        ):
+            wait_for(lambda: None, what="the moon", timeout=30, alive=process)
+        assert time.monotonic() - start < 5
+
+    def test_counts_what_a_process_did_before_it_died(self, python: PythonProcesses) -> None:
+        process = python.start("print('done')")
+        process.wait(5)
+        assert wait_for(lambda: "done" in process.log_path.read_text(), what="it", timeout=5, alive=[process])
+
+
+def _raise(error: Exception) -> Callable[[], None]:
+    def condition() -> None:
+        raise error
+
+    return condition
+
+
+# A parent that starts a process, which starts a grandchild in a session of its own that ignores signals and
+# whose own parent ends. Says all pids, then waits.
+_FAMILY = """
+import os, signal, sys, time
+from pathlib import Path
+from fixtures.processes import Launcher
+launcher = Launcher()
+tree = Path(sys.argv[1]) / "tree"
+(tree / "deep").mkdir(parents=True)
+launcher.remove_at_exit(tree)
+child = '''
+import os, signal, sys, time
+for sig in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
+    signal.signal(sig, signal.SIG_IGN)
+if os.fork() == 0:
+    os.setsid()
+    if os.fork() == 0:
+        print(os.getpid(), flush=True)
+        time.sleep(600)
+    os._exit(0)
+print(os.getpid(), flush=True)
+time.sleep(600)
+'''
+log = Path(sys.argv[1]) / "family.log"
+launcher.start("child", [sys.executable, "-c", child], log_path=log)
+while len(log.read_text().split()) < 2:
+    time.sleep(0.01)
+print(launcher._server.pid, *log.read_text().split(), flush=True)
+MORE
+"""
+
+
+class Family:
+    """A process of its own that uses a Launcher, and the pids of what hangs below it."""
+
+    def __init__(self, directory: Path, more: str = "time.sleep(600)") -> None:
+        self.directory = directory
+        self.main = subprocess.Popen(
+            [sys.executable, "-c", _FAMILY.replace("MORE", more), str(directory)],
+            stdout=subprocess.PIPE,
+            text=True,
+            # As in a terminal, where Ctrl-C goes to the whole group.
+            process_group=0,
+        )
+        assert self.main.stdout is not None
+        self.pids = [int(pid) for pid in self.main.stdout.readline().split()]
+        self.launcher, self.child, self.grandchild = self.pids
+
+    def assert_gone(self) -> None:
+        """Nothing is left soon."""
+        wait_for(
+            lambda: not self.left(),
+            what=f"launcher, child and grandchild {self.pids} to be gone",
+            timeout=GONE_SECONDS,
+        )
+        assert not (self.directory / "tree").exists()
+
+    def left(self) -> list[int]:
+        return [pid for pid in self.pids if psutil.pid_exists(pid)]
+
+    def close(self) -> None:
+        for pid in self.left():
+            os.kill(pid, signal.SIGKILL)
+        self.main.kill()
+        self.main.wait()
+        assert self.main.stdout is not None
+        self.main.stdout.close()
+
+
+@pytest.fixture
+def family(test_output_dir: Path) -> Iterator[Family]:
+    result = Family(test_output_dir)
+    yield result
+    result.close()
+
+
+def test_family_is_what_it_should_be(family: Family) -> None:
+    """Else the tests below would find nothing left because there was nothing."""
+    assert family.left() == family.pids
+    assert len(set(family.pids)) == 3
+    assert psutil.Process(family.child).ppid() == family.launcher
+    wait_for(
+        lambda: psutil.Process(family.grandchild).ppid() == family.launcher,
+        what="the launcher to take the orphan in",
+        timeout=5,
+    )
+    assert os.getsid(family.grandchild) not in (os.getsid(family.child), os.getsid(family.launcher))
+
+
+@pytest.mark.parametrize("sig", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
+def test_everything_ends_with_the_test_process(family: Family, sig: signal.Signals) -> None:
+    os.killpg(family.main.pid, sig)
+    family.assert_gone()
+
+
+def test_everything_ends_at_a_normal_end(test_output_dir: Path) -> None:
+    family = Family(test_output_dir, "launcher.close()")
+    try:
+        assert family.main.wait(10) == 0
+        assert family.left() == []
+        assert not (test_output_dir / "tree").exists()
+    finally:
+        family.close()
+
+
+def test_everything_ends_although_a_fork_holds_the_socket(test_output_dir: Path) -> None:
+    family = Family(test_output_dir, "other = os.fork()\nprint(other, flush=True)\ntime.sleep(600)")
+    assert family.main.stdout is not None
+    fork = int(family.main.stdout.readline())
+    try:
+        family.main.kill()
+        family.assert_gone()
+    finally:
+        os.kill(fork, signal.SIGKILL)
+        family.close()
+
+
+def test_children_die_with_the_launcher(family: Family) -> None:
+    os.kill(family.launcher, signal.SIGKILL)
+    wait_for(lambda: family.child not in family.left(), what="the child to die", timeout=GONE_SECONDS)
+
+
+def test_launcher_that_died_is_named(test_output_dir: Path) -> None:
+    launcher = Launcher()
+    launcher.run(["true"], timeout=5)
+    launcher._server.kill()
+    with pytest.raises(ProcessError, match="was killed by SIGKILL"):
+        launcher.run(["true"], timeout=5)
+    launcher.close()
+
+
+def test_keep_running_until_told(test_output_dir: Path) -> None:
+    family = Family(test_output_dir, "print(launcher.keep_running(), flush=True)")
+    assert family.main.stdout is not None
+    command = family.main.stdout.readline().split()
+    try:
+        assert family.main.wait(10) == 0
+        assert command == ["kill", str(family.launcher)]
+        assert family.left() == family.pids
+        assert (test_output_dir / "tree").exists()
+        subprocess.run(command, check=True)
+        family.assert_gone()
+    finally:
+        family.close()
+
+
+def test_last_signal_comes_before_the_kill(test_output_dir: Path) -> None:
+    """A process that wants to clean up gets the chance; one that does not end by it is killed all the
+    same."""
+    launcher = Launcher()
+    code = (
+        "import signal, sys, time\n"
+        "signal.signal(signal.SIGQUIT, lambda *_: (print('cleaned up', flush=True), ENDING))\n"
+        "print('ready', flush=True)\n"
+        "while True: time.sleep(60)\n"
+    )
+    logs = {}
+    for name, ending in (("willing", "sys.exit(0)"), ("stubborn", "None")):
+        logs[name] = test_output_dir / name
+        process = launcher.start(
+            name,
+            [sys.executable, "-c", code.replace("ENDING", ending)],
+            log_path=logs[name],
+            last_signal=signal.SIGQUIT,
+        )
+        ready = partial(_says_ready, logs[name])
+        wait_for(ready, what="ready", timeout=5, alive=process)
+    start = time.monotonic()
+    launcher.close()
+    assert time.monotonic() - start < GONE_SECONDS
+    assert [log.read_text() for log in logs.values()] == ["ready\ncleaned up\n"] * 2
+    assert not psutil.pid_exists(process.pid)
+
+
+def _says_ready(log: Path) -> bool:
+    return "ready" in log.read_text()
+
+
+def test_pytest_that_is_killed_leaves_nothing(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile(
+        """
+        import time
+        from pathlib import Path
+
+        def test_it(launcher, tmp_path):
+            process = launcher.start("sleep", ["sleep", "600"], log_path=tmp_path / "log")
+            Path("pid").write_text(f"{process.pid}\\n")
+            time.sleep(600)
+        """
+    )
+    pid_file = pytester.path / "pid"
+    run = pytester.popen([sys.executable, "-m", "pytest", "-p", "no:cacheprovider"])
+    try:
+        pid = wait_for(
+            lambda: int(pid_file.read_text()) if pid_file.exists() and pid_file.read_text() else None,
+            what="the test to start its process",
+            timeout=30,
+        )
+        run.kill()
+        wait_for(lambda: not psutil.pid_exists(pid), what="the process to be gone", timeout=GONE_SECONDS)
+    finally:
+        run.kill()
+        run.wait()
+        for stream in (run.stdin, run.stdout, run.stderr):
+            if stream is not None:
+                stream.close()
+
+
+def test_launcher_runs_no_thread(launcher: Launcher) -> None:
+    """A fork takes one thread along, and whatever lock another one holds stays locked."""
+    launcher.run(["true"], timeout=10)
+    threads = Path(f"/proc/{launcher._server.pid}/task")
+    assert len(list(threads.iterdir())) == 1
+    assert threading.active_count() >= 1
