@@ -137,7 +137,7 @@ class Upload:
 class Bucket:
     """Objects by key. `keys` is sorted, as code points and so as UTF-8 too."""
 
-    __slots__ = ("created", "keys", "moto_answers", "name", "objects", "region", "uploads")
+    __slots__ = ("created", "keys", "moto_answers", "moto_uploads", "name", "objects", "region", "uploads")
 
     def __init__(self, name: str, region: str) -> None:
         self.name = name
@@ -147,6 +147,7 @@ class Bucket:
         self.keys: list[str] = []
         self.uploads: dict[str, Upload] = {}
         self.moto_answers = False
+        self.moto_uploads: set[str] = set()
 
     def put(self, key: str, obj: StoredObject) -> None:
         if key not in self.objects:
