@@ -67,17 +67,14 @@ def parse_control_file(raw: bytes) -> ControlFile:
     _system_identifier, control_version, catalog_version, state = _FIELDS.unpack_from(raw)
     if catalog_version in _UNSUPPORTED:
         # Their structs differ, so anything else that is said of them would mislead.
-        version = _UNSUPPORTED[catalog_version]
-        raise _refused(
-            f"unrecognized catalog version {catalog_version}: this is PostgreSQL {version}, 14 to 17 are supported"
-        )
+        raise _unknown_version(catalog_version, f"PostgreSQL {_UNSUPPORTED[catalog_version]}")
     computed = google_crc32c.value(raw[:_CRC_OFFSET])
     stored = int.from_bytes(raw[_CRC_OFFSET : _CRC_OFFSET + 4], "little")
     if computed != stored:
         raise _refused(f"invalid CRC in control file: expected {computed:08X}, was {stored:08X}")
     pg_version = _PG_VERSIONS.get(catalog_version)
     if pg_version is None:
-        raise _refused(f"unrecognized catalog version {catalog_version}: PostgreSQL 14 to 17 are supported")
+        raise _unknown_version(catalog_version, "an unknown version")
     if control_version != _CONTROL_VERSIONS[pg_version]:
         raise _refused(f"control file version {control_version} is not that of PostgreSQL {pg_version}")
     if len(raw) != _FILE_SIZE:
@@ -104,6 +101,12 @@ def _check_sizes(raw: bytes) -> None:
         raise _refused(f"the cluster has blocks of {block_size} bytes, not {BLCKSZ}")
     if segment_blocks != RELSEG_BLOCKS:
         raise _refused(f"the cluster has segments of {segment_blocks} blocks, not {RELSEG_BLOCKS}")
+
+
+def _unknown_version(catalog_version: int, version: str) -> ObjectError:
+    return _refused(
+        f"unrecognized catalog version {catalog_version}: this is {version}, 14 to 17 can be imported"
+    )
 
 
 def _refused(reason: str) -> ObjectError:

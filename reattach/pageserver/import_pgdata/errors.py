@@ -29,3 +29,14 @@ class ObjectError(ImportFailed):
         super().__init__(f"{path}: {reason}")
         self.path = path
         self.reason = reason
+
+
+class ObjectMissing(ObjectError):
+    """The bucket has no such object."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__(path, "No file found for the remote object id given")
+
+
+class ObjectChanged(ObjectError):
+    """The object is not what it was when the import began."""

@@ -9,7 +9,6 @@ from reattach.api.key import (
     DEFAULTTABLESPACE_OID,
     GLOBALTABLESPACE_OID,
     Fork,
-    RelTag,
     SlruKind,
 )
 
@@ -18,7 +17,7 @@ RELMAP_NAME = "pg_filenode.map"
 _U32_MAX = 0xFFFFFFFF
 _RELATION = re.compile(r"([0-9]+)(?:_([a-z]+))?(?:\.([0-9]+))?")
 _FORKS = {None: Fork.MAIN, "fsm": Fork.FSM, "vm": Fork.VM, "init": Fork.INIT}
-_FORK_SUFFIXES = {Fork.MAIN: "", Fork.FSM: "_fsm", Fork.VM: "_vm", Fork.INIT: "_init"}
+_FORK_SUFFIXES = ("", "_fsm", "_vm", "_init")
 _SLRU_SEGMENT = re.compile(r"[0-9a-fA-F]+")
 _SLRU_KINDS = {f"pgdata/{kind.directory}/": kind for kind in SlruKind}
 _DATABASE = re.compile(r"[0-9]+")
@@ -80,11 +79,10 @@ def parse_relation_file(name: str) -> RelationFile | None:
     return RelationFile(relnode, _FORKS[match[2]], segno)
 
 
-def relation_path(rel: RelTag, segno: int) -> str:
-    """Where a segment of a relation lies in the bucket."""
-    suffix = f".{segno}" if segno else ""
-    fork = _FORK_SUFFIXES[Fork(rel.forknum)]
-    return f"{Database(rel.spcnode, rel.dbnode).directory}{rel.relnode}{fork}{suffix}"
+def relation_file_name(file: RelationFile) -> str:
+    """The name that Postgres gives to a segment file."""
+    suffix = f".{file.segno}" if file.segno else ""
+    return f"{file.relnode}{_FORK_SUFFIXES[file.forknum]}{suffix}"
 
 
 def parse_slru_kind(directory: str) -> SlruKind | None:

@@ -8,13 +8,13 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from itertools import pairwise
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
-from reattach.api.key import BLCKSZ, RELSEG_BLOCKS, RelTag, SlruKind
+from reattach.api.key import BLCKSZ, RELSEG_BLOCKS, SlruKind
 from reattach.pageserver.import_pgdata import file_names
 from reattach.pageserver.import_pgdata.bucket_object import BucketObject
 from reattach.pageserver.import_pgdata.control_file import CONTROL_FILE_PATH
-from reattach.pageserver.import_pgdata.errors import ObjectError
+from reattach.pageserver.import_pgdata.errors import ObjectError, ObjectMissing
 from reattach.pageserver.import_pgdata.file_names import GLOBAL, Database
 
 LISTED_PREFIXES = ("pgdata/base", "pgdata/global", *(f"pgdata/{kind.directory}" for kind in SlruKind))
@@ -22,6 +22,10 @@ LISTED_PREFIXES = ("pgdata/base", "pgdata/global", *(f"pgdata/{kind.directory}" 
 
 TABLESPACES_PREFIX = "pgdata/pg_tblspc"
 """Where a user tablespace would lie, which cannot be imported."""
+
+
+Files: TypeAlias = list[tuple[str, BucketObject]]
+"""The objects of one directory, each with its name there."""
 
 
 class Segment(NamedTuple):
@@ -63,20 +67,23 @@ class PgData:
 
 def read_listing(objects: Iterable[BucketObject]) -> PgData:
     """Sorts out the objects of a data directory, in whatever order they are listed. Raises ObjectError."""
-    in_databases: dict[Database, list[tuple[str, BucketObject]]] = {GLOBAL: []}
-    in_slru: dict[SlruKind, list[tuple[str, BucketObject]]] = {kind: [] for kind in SlruKind}
+    directories: dict[str, Files] = {}
     for source in objects:
         directory, name = file_names.split_path(source.path)
-        if source.path.startswith(f"{TABLESPACES_PREFIX}/") and name:
-            raise ObjectError(source.path, "user tablespaces cannot be imported")
-        if (database := file_names.parse_database(directory)) is not None:
+        directories.setdefault(directory, []).append((name, source))
+    in_databases: dict[Database, Files] = {GLOBAL: []}
+    in_slru: dict[SlruKind, Files] = {kind: [] for kind in SlruKind}
+    for directory, files in sorted(directories.items()):
+        if directory.startswith(f"{TABLESPACES_PREFIX}/"):
+            for name, source in files:
+                if name:
+                    raise ObjectError(source.path, "user tablespaces cannot be imported")
+        elif (database := file_names.parse_database(directory)) is not None:
             if directory != database.directory:
-                raise ObjectError(
-                    source.path, f"a database directory named like {database.directory!r} is expected"
-                )
-            in_databases.setdefault(database, []).append((name, source))
+                raise ObjectError(files[0][1].path, f"its directory should be named {database.directory!r}")
+            in_databases[database] = files
         elif (kind := file_names.parse_slru_kind(directory)) is not None:
-            in_slru[kind].append((name, source))
+            in_slru[kind] = files
     return PgData(
         databases={
             database: _database(database, in_databases[database]) for database in sorted(in_databases)
@@ -86,19 +93,23 @@ def read_listing(objects: Iterable[BucketObject]) -> PgData:
     )
 
 
-def _database(database: Database, files: list[tuple[str, BucketObject]]) -> DatabaseFiles:
+def _database(database: Database, files: Files) -> DatabaseFiles:
     found = DatabaseFiles(_find(database.relmap_path, file_names.RELMAP_NAME, files))
     relations = [
-        (file, source) for name, source in files if (file := file_names.parse_relation_file(name)) is not None
+        (file, name, source)
+        for name, source in files
+        if (file := file_names.parse_relation_file(name)) is not None
     ]
-    for (relnode, forknum, segno), source in sorted(relations):
-        expected = file_names.relation_path(RelTag(*database, relnode, forknum), segno)
-        if source.path != expected or relnode == 0:
+    for file, name, source in sorted(relations):
+        if name != file_names.relation_file_name(file) or file.relnode == 0:
             raise ObjectError(source.path, "not the name that Postgres gives to a relation file")
         _check_whole_blocks(source)
-        segments = found.forks.setdefault((relnode, forknum), [])
-        _check_follows(Segment(segno, source), segments)
-        segments.append(Segment(segno, source))
+        segment = Segment(file.segno, source)
+        segments = found.forks.get(file[:2])
+        if segments is None:
+            segments = found.forks[file[:2]] = []
+        _check_follows(segment, segments)
+        segments.append(segment)
     return found
 
 
@@ -116,7 +127,7 @@ def _check_follows(segment: Segment, before: list[Segment]) -> None:
         )
 
 
-def _slru_segments(files: list[tuple[str, BucketObject]]) -> list[Segment]:
+def _slru_segments(files: Files) -> list[Segment]:
     segments = [
         Segment(segno, source)
         for name, source in files
@@ -136,8 +147,8 @@ def _check_whole_blocks(source: BucketObject) -> None:
         raise ObjectError(source.path, f"its size {source.size} is not a multiple of {BLCKSZ}")
 
 
-def _find(path: str, name: str, files: list[tuple[str, BucketObject]]) -> BucketObject:
+def _find(path: str, name: str, files: Files) -> BucketObject:
     found = next((source for candidate, source in files if candidate == name), None)
     if found is None:
-        raise ObjectError(path, "No file found for the remote object id given")
+        raise ObjectMissing(path)
     return found

@@ -78,24 +78,19 @@ def _slru_tasks(pgdata: PgData) -> Iterator[Task]:
 
 
 def _group(tasks: list[Task], shard: ShardIdentity, soft_size_limit: int) -> Iterator[Job]:
+    local_blocks = iter(count_local_blocks(shard, [t.keys for t in tasks if isinstance(t, RelBlocks)]))
     job_start: Key = KEY_MIN
     job_tasks: list[Task] = []
     size = 0
     for task in tasks:
-        task_size = _pages(task, shard) * BLCKSZ
-        task_start = task.key if isinstance(task, SingleKey) else task.keys.start
-        if size + task_size > soft_size_limit:
+        if isinstance(task, SingleKey):
+            task_start, pages = task.key, 1
+        else:
+            task_start = task.keys.start
+            pages = next(local_blocks) if isinstance(task, RelBlocks) else task.keys.end.field6
+        if size + pages * BLCKSZ > soft_size_limit:
             yield Job(KeyRange(job_start, task_start), tuple(job_tasks))
             job_start, job_tasks, size = task_start, [], 0
-        size += task_size
+        size += pages * BLCKSZ
         job_tasks.append(task)
     yield Job(KeyRange(job_start, KEY_MAX), tuple(job_tasks))
-
-
-def _pages(task: Task, shard: ShardIdentity) -> int:
-    """How many values of the task the shard keeps."""
-    if isinstance(task, RelBlocks):
-        return count_local_blocks(shard, task.keys)
-    if isinstance(task, SlruBlocks):
-        return task.keys.end.field6
-    return 1

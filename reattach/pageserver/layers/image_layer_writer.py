@@ -54,7 +54,7 @@ class ImageLayerWriter:
         self._next_key = name.key_range.start
         self._position = BLOCK_SIZE
         self._checksum = LayerChecksum.without_first_block()
-        self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
+        self._fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
 
     @property
     def is_empty(self) -> bool:

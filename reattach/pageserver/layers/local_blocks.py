@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from reattach.api.key import Fork, KeyRange
@@ -33,6 +35,24 @@ def local_runs(shard: ShardIdentity, keys: KeyRange) -> list[tuple[int, int]]:
     return [(run_first, run_end) for run_first, run_end in bounds]
 
 
-def count_local_blocks(shard: ShardIdentity, keys: KeyRange) -> int:
-    """How many blocks of a rel block range the shard keeps."""
-    return sum(end - first for first, end in local_runs(shard, keys))
+def count_local_blocks(shard: ShardIdentity, ranges: Sequence[KeyRange]) -> list[int]:
+    """How many blocks of each rel block range the shard keeps, for all ranges at once."""
+    if shard.count < 2 or not ranges:
+        return [keys.end.field6 - keys.start.field6 for keys in ranges]
+    relnodes = np.fromiter((keys.start.field4 for keys in ranges), np.int64, len(ranges))
+    forks = np.fromiter((keys.start.field5 for keys in ranges), np.int64, len(ranges))
+    firsts = np.fromiter((keys.start.field6 for keys in ranges), np.int64, len(ranges))
+    ends = np.fromiter((keys.end.field6 for keys in ranges), np.int64, len(ranges))
+    stripe = shard.stripe_size
+    # A row per stripe of each range, then cut to the range.
+    first_stripes = firsts // stripe
+    stripes = np.maximum(-(-ends // stripe) - first_stripes, 0)
+    owner = np.repeat(np.arange(len(ranges)), stripes)
+    within = np.arange(len(owner)) - np.repeat(np.cumsum(stripes) - stripes, stripes)
+    starts = (first_stripes[owner] + within) * stripe
+    pages = np.minimum(starts + stripe, ends[owner]) - np.maximum(starts, firsts[owner])
+    shards = shards_of_blocks(relnodes[owner].astype(np.uint32), starts.astype(np.uint32), shard)
+    shards[forks[owner] == Fork.INIT] = 0
+    kept = np.where(shards == shard.number, pages, 0)
+    counts: list[int] = np.bincount(owner, weights=kept, minlength=len(ranges)).astype(np.int64).tolist()
+    return counts

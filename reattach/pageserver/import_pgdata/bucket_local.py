@@ -1,0 +1,119 @@
+"""An import bucket in a directory."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TypeVar
+
+from reattach.api.location import LocalFs
+from reattach.pageserver.import_pgdata.bucket import RangeRead, Refusal, retried
+from reattach.pageserver.import_pgdata.bucket_object import BucketObject
+from reattach.pageserver.import_pgdata.errors import ObjectChanged, ObjectError, ObjectMissing
+from reattach.pageserver.import_pgdata.tasks import in_thread, io_threads
+from reattach.pageserver.layers.blobs import Buffer
+
+T = TypeVar("T")
+
+_MAX_DEPTH = 16
+
+
+class LocalBucket:
+    """Files below a root. A file's modification time and size stand for its content."""
+
+    def __init__(self, place: LocalFs, on_bytes: Callable[[int], None]) -> None:
+        self._root = Path(place.path)
+        self._root.mkdir(parents=True, exist_ok=True)
+        self._on_bytes = on_bytes
+
+    async def list_tree(self, prefix: str) -> list[BucketObject]:
+        def attempt() -> list[BucketObject]:
+            try:
+                return list(self._walk(prefix, 0))
+            except FileNotFoundError:
+                return []
+
+        return await self._in_thread(prefix, attempt)
+
+    async def read_object(self, path: str, version: str | None = None) -> tuple[bytes, BucketObject]:
+        def attempt() -> tuple[bytes, BucketObject]:
+            with self._open(path) as fd:
+                found = _describe(path, os.fstat(fd))
+                expected = found._replace(version=version or found.version)
+                return _read(fd, RangeRead(expected, 0, found.size)), found
+
+        content, found = await self._in_thread(path, attempt)
+        self._on_bytes(len(content))
+        return content, found
+
+    async def read_ranges(self, reads: Sequence[RangeRead]) -> list[Buffer]:
+        def attempt() -> list[Buffer]:
+            return [self._read_range(read) for read in reads]
+
+        if not reads:
+            return []
+        buffers = await self._in_thread(reads[0].source.path, attempt)
+        self._on_bytes(sum(map(len, buffers)))
+        return buffers
+
+    def _read_range(self, read: RangeRead) -> bytes:
+        with self._open(read.source.path) as fd:
+            return _read(fd, read)
+
+    @contextmanager
+    def _open(self, path: str) -> Iterator[int]:
+        try:
+            fd = os.open(f"{self._root}/{path}", os.O_RDONLY | os.O_CLOEXEC)
+        except (FileNotFoundError, NotADirectoryError):
+            raise ObjectMissing(path) from None
+        try:
+            yield fd
+        finally:
+            os.close(fd)
+
+    def _walk(self, directory: str, depth: int) -> Iterator[BucketObject]:
+        if depth > _MAX_DEPTH:
+            raise ObjectError(directory, "its directories nest too deep")
+        with os.scandir(self._root / directory) as entries:
+            for entry in entries:
+                path = f"{directory}/{entry.name}"
+                if entry.is_dir():
+                    yield from self._walk(path, depth + 1)
+                    continue
+                try:
+                    yield _describe(path, entry.stat())
+                except FileNotFoundError:
+                    if entry.is_symlink():
+                        raise ObjectError(path, "a symbolic link to nothing") from None
+                    # Removed since the directory was read; if it mattered, it will be missed.
+
+    @staticmethod
+    async def _in_thread(path: str, attempt: Callable[[], T]) -> T:
+        def translated() -> T:
+            try:
+                return attempt()
+            except OSError as e:
+                raise Refusal(f"{type(e).__name__}: {e.strerror}") from e
+
+        return await retried(path, lambda: in_thread(io_threads(), translated))
+
+
+def _describe(path: str, stat: os.stat_result) -> BucketObject:
+    return BucketObject(path, stat.st_size, f"{stat.st_mtime_ns:x}-{stat.st_size:x}")
+
+
+def _read(fd: int, read: RangeRead) -> bytes:
+    """The range of an open file, which must be the listed one before and after."""
+    path, version = read.source.path, read.source.version
+    data = os.pread(fd, read.end - read.start, read.start)
+    while len(data) < read.end - read.start:
+        more = os.pread(fd, read.end - read.start - len(data), read.start + len(data))
+        if not more:
+            break
+        data += more
+    found = _describe(path, os.fstat(fd))
+    if found.version != version or len(data) != read.end - read.start:
+        raise ObjectChanged(path, f"changed after it was listed ({version}, now {found.version})")
+    return data

@@ -1,0 +1,158 @@
+"""An import bucket in S3, or in what speaks its protocol."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Callable, Sequence
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+import obstore
+from obstore.exceptions import BaseError
+from obstore.store import S3Store
+
+from reattach.api.location import AwsS3
+from reattach.pageserver.import_pgdata.bucket import (
+    RangeRead,
+    Refusal,
+    TransientFailure,
+    retried,
+)
+from reattach.pageserver.import_pgdata.bucket_object import BucketObject
+from reattach.pageserver.import_pgdata.config import ImportConfig
+from reattach.pageserver.import_pgdata.errors import ObjectChanged, ObjectMissing
+from reattach.pageserver.import_pgdata.tasks import run_all
+from reattach.pageserver.layers.blobs import Buffer
+
+if TYPE_CHECKING:
+    from obstore import GetOptions, ObjectMeta
+
+CONCURRENT_REQUESTS = 128
+REQUEST_TIMEOUT = timedelta(seconds=120)
+_LIST_CHUNK = 1000
+
+_STATUS = re.compile(r"status code: (\d{3})")
+_CODE = re.compile(r"<Code>(\w+)</Code>")
+_RETRIED_STATUSES = (408, 429)
+_GONE_STATUSES = (412, 416)
+_TRANSIENT_CODES = ("RequestTimeout", "SlowDown")
+
+
+class S3Bucket:
+    """Objects below a key prefix. Credentials come from the AWS environment variables or the instance."""
+
+    def __init__(self, place: AwsS3, config: ImportConfig, on_bytes: Callable[[int], None]) -> None:
+        self._place = place
+        self._on_bytes = on_bytes
+        self._requests = asyncio.Semaphore(CONCURRENT_REQUESTS)
+        endpoint = config.aws_endpoint_url
+        addressing: dict[str, Any] = {}
+        if endpoint is not None:
+            addressing = {"endpoint": endpoint, "virtual_hosted_style_request": False}
+        self._store = S3Store(
+            place.bucket,
+            region=place.region,
+            prefix=place.key.strip("/") or None,
+            client_options={
+                "allow_http": endpoint is not None and endpoint.startswith("http://"),
+                "timeout": REQUEST_TIMEOUT,
+                "read_timeout": timedelta(seconds=config.stall_timeout),
+            },
+            # Retries are ours: they must be logged, bounded where hopeless, and not hide faults.
+            retry_config={"max_retries": 0},
+            **addressing,
+        )
+
+    async def list_tree(self, prefix: str) -> list[BucketObject]:
+        found: list[BucketObject] = []
+
+        async def attempt() -> None:
+            # An attempt goes on where the one before it failed.
+            offset = found[-1].path if found else None
+            try:
+                stream = obstore.list(self._store, prefix=prefix, offset=offset, chunk_size=_LIST_CHUNK)
+                async for chunk in stream:
+                    found.extend(_describe(meta["path"], meta) for meta in chunk)
+            except BaseError as e:
+                raise _translate(prefix, e) from e
+
+        async with self._requests:
+            await retried(prefix, attempt)
+        return found
+
+    async def read_object(self, path: str, version: str | None = None) -> tuple[bytes, BucketObject]:
+        async def attempt() -> tuple[bytes, BucketObject]:
+            buffer, found = await self._get(path, _only_if(version))
+            _check(found, version)
+            if len(buffer) != found.size:
+                raise TransientFailure(f"got {len(buffer)} of {found.size} bytes")
+            return bytes(buffer), found
+
+        async with self._requests:
+            return await retried(path, attempt)
+
+    async def read_ranges(self, reads: Sequence[RangeRead]) -> list[Buffer]:
+        if len(reads) == 1:
+            return [await self._read_range(reads[0])]
+        return await run_all([self._read_range(read) for read in reads])
+
+    async def _read_range(self, read: RangeRead) -> Buffer:
+        source, wanted = read.source, read.end - read.start
+
+        async def attempt() -> Buffer:
+            options: GetOptions = {"range": (read.start, read.end), **_only_if(source.version)}
+            buffer, found = await self._get(source.path, options)
+            _check(found, source.version)
+            if found.size != source.size:
+                raise ObjectChanged(
+                    source.path, f"had {source.size} bytes when it was listed, has {found.size}"
+                )
+            if len(buffer) != wanted:
+                raise TransientFailure(f"got {len(buffer)} of {wanted} bytes")
+            return buffer
+
+        async with self._requests:
+            return await retried(source.path, attempt)
+
+    async def _get(self, path: str, options: GetOptions) -> tuple[memoryview, BucketObject]:
+        try:
+            answer = await obstore.get_async(self._store, path, options=options)
+            buffer = memoryview(await answer.buffer_async())
+        except (BaseError, OSError) as e:
+            raise _translate(path, e) from e
+        self._on_bytes(len(buffer))
+        return buffer, _describe(path, answer.meta)
+
+
+def _describe(path: str, meta: ObjectMeta) -> BucketObject:
+    return BucketObject(path, meta["size"], meta["e_tag"] or meta["last_modified"].isoformat())
+
+
+def _only_if(version: str | None) -> GetOptions:
+    is_etag = version is not None and version.startswith(('"', "W/"))
+    return {"if_match": version} if is_etag else {}
+
+
+def _check(found: BucketObject, version: str | None) -> None:
+    """A store may not know If-Match."""
+    if version is not None and found.version != version:
+        raise ObjectChanged(found.path, f"changed after it was listed ({version}, now {found.version})")
+
+
+def _translate(path: str, error: Exception) -> Exception:
+    """What an error of the client library means for the import."""
+    if isinstance(error, FileNotFoundError):
+        return ObjectMissing(path)
+    text = str(error)
+    reason = " ".join(text.partition("\n\nDebug source:")[0].split())[:300]
+    match = _STATUS.search(text)
+    if match is None:
+        return TransientFailure(reason)
+    status = int(match[1])
+    code = _CODE.search(text)
+    if status >= 500 or status in _RETRIED_STATUSES or (code and code[1] in _TRANSIENT_CODES):
+        return TransientFailure(reason)
+    if status in _GONE_STATUSES:
+        return ObjectChanged(path, f"changed after it was listed ({code[1] if code else status})")
+    return Refusal(reason)

@@ -1,0 +1,125 @@
+"""One job: reads its part of the bucket and writes one image layer."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections import deque
+from dataclasses import dataclass
+
+from reattach.api.layer_name import LayerName
+from reattach.api.lsn import Lsn
+from reattach.pageserver.import_pgdata.batches import Batch, PagesRead, make_batches
+from reattach.pageserver.import_pgdata.bucket import Bucket
+from reattach.pageserver.import_pgdata.budget import ByteBudget
+from reattach.pageserver.import_pgdata.config import ImportConfig
+from reattach.pageserver.import_pgdata.errors import ObjectError
+from reattach.pageserver.import_pgdata.page_checksums import first_bad_page
+from reattach.pageserver.import_pgdata.plan import Job
+from reattach.pageserver.import_pgdata.target import ImportTarget
+from reattach.pageserver.import_pgdata.tasks import cpu_threads, in_thread, io_threads, task_group
+from reattach.pageserver.layers.blobs import Buffer, FramedBatch, PageRun, Value, frame
+from reattach.pageserver.layers.image_layer_writer import ImageLayerWriter, WrittenLayer
+
+READ_AHEAD_BATCHES = 6
+"""Batches of one job that may be on their way at a time."""
+
+_EXTRA_RANGES = 4
+_temp_numbers = itertools.count(1)
+
+
+def byte_budget(config: ImportConfig) -> ByteBudget:
+    """For all jobs of an import: a range for each that runs, and some to read ahead."""
+    ranges = config.import_job_concurrency + _EXTRA_RANGES
+    return ByteBudget(ranges * config.import_job_max_byte_range_size)
+
+
+@dataclass(frozen=True, slots=True)
+class JobRunner:
+    """What all jobs of an import share. `verify_checksums`: the pages have checksums, and they count."""
+
+    target: ImportTarget
+    bucket: Bucket
+    config: ImportConfig
+    lsn: Lsn
+    verify_checksums: bool
+    budget: ByteBudget
+
+    async def run(self, job: Job) -> bool:
+        """Writes the job's layer and hands it to the timeline; a job without values writes none.
+
+        Returns whether the layer replaced one of an older generation, which means that the job ran before.
+        """
+        name = LayerName(job.keys, self.lsn)
+        temp_file = self.target.directory / f"{name}.{next(_temp_numbers):x}.___temp"
+        try:
+            layer = await self._write(
+                job,
+                ImageLayerWriter(
+                    temp_file,
+                    name,
+                    self.target.tenant_shard_id.tenant_id,
+                    self.target.timeline_id,
+                    self.config.compression,
+                ),
+            )
+            if layer is None:
+                return False
+            return await self.target.add_layer(layer.path, layer.name, layer.file_size, layer.checksum)
+        finally:
+            temp_file.unlink(missing_ok=True)
+
+    async def _write(self, job: Job, writer: ImageLayerWriter) -> WrittenLayer | None:
+        # Batches are read and compressed side by side, and written in order.
+        ahead: deque[tuple[asyncio.Task[FramedBatch], int]] = deque()
+
+        async def write_oldest() -> None:
+            task, size = ahead[0]
+            await in_thread(io_threads(), writer.append, await task)
+            ahead.popleft()
+            self.budget.release(size)
+
+        try:
+            async with task_group() as group:
+                for batch in make_batches(job, self.target.shard, self.config.import_job_max_byte_range_size):
+                    if len(ahead) == READ_AHEAD_BATCHES:
+                        await write_oldest()
+                    while not self.budget.try_acquire(batch.size):
+                        if ahead:
+                            await write_oldest()
+                        else:
+                            await self.budget.acquire(batch.size)
+                            break
+                    ahead.append((group.create_task(self._load(batch)), batch.size))
+                while ahead:
+                    await write_oldest()
+            return None if writer.is_empty else await in_thread(cpu_threads(), writer.finish)
+        finally:
+            writer.discard()
+            for _, size in ahead:
+                self.budget.release(size)
+
+    async def _load(self, batch: Batch) -> FramedBatch:
+        reads = [item.read for item in batch.items if isinstance(item, PagesRead)]
+        buffers = await self.bucket.read_ranges(reads)
+        return await in_thread(cpu_threads(), self._frame, batch, buffers)
+
+    def _frame(self, batch: Batch, buffers: list[Buffer]) -> FramedBatch:
+        remaining = iter(buffers)
+        items: list[PageRun | Value] = []
+        for item in batch.items:
+            if isinstance(item, Value):
+                items.append(item)
+                continue
+            pages = next(remaining)
+            if self.verify_checksums and item.first.is_rel_block:
+                _verify(item, pages)
+            items.append(PageRun(item.first, pages))
+        return frame(items, self.config.compression)
+
+
+def _verify(item: PagesRead, pages: Buffer) -> None:
+    bad = first_bad_page(pages, item.first.field6)
+    if bad is not None:
+        block = item.first.field6 + bad
+        raise ObjectError(item.read.source.path, f"the checksum of block {block} of this relation is wrong")
