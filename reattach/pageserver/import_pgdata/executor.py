@@ -26,13 +26,14 @@ async def execute(
     concurrency: int,
     checkpoint_threshold: int,
     checkpoint: Callable[[int], Awaitable[None]],
-    before_taking: Callable[[], Awaitable[None]],
+    before_taking: Callable[[int], Awaitable[None]],
+    after_taking: Callable[[int], Awaitable[None]],
 ) -> None:
     """Runs the jobs after `completed` up to number `jobs`; the first job is number 1.
 
-    Each time a result is taken, `before_taking` runs first; each time the number of the last one taken is a
-    multiple of `checkpoint_threshold`, `checkpoint` is given it. An error of any of them stops the rest, and
-    is raised when they have ended; so does a cancellation.
+    Each time a result is taken, `before_taking` is given the job's number first; if the number is a multiple
+    of `checkpoint_threshold`, `checkpoint` is given it; then `after_taking` is. An error of any of
+    them stops the rest, and is raised when they have ended; so does a cancellation.
     """
     permits = asyncio.Semaphore(concurrency)
     window = run_ahead_window(concurrency)
@@ -49,7 +50,8 @@ async def execute(
                 started.append(group.create_task(start(next_job)))
                 next_job += 1
             await started.popleft()
-            await before_taking()
             taken = last + 1
+            await before_taking(taken)
             if taken % checkpoint_threshold == 0:
                 await checkpoint(taken)
+            await after_taking(taken)

@@ -88,12 +88,19 @@ class _Import:
             progress = self.recorded
         await self._record_source(manifest)
         self.metrics.jobs_planned(progress.jobs)
+        log.info(
+            "import plan has %d jobs, resuming after job %d, plan hash %d",
+            progress.jobs,
+            progress.completed,
+            progress.import_plan_hash,
+        )
         await self.failpoints.pausable("import-timeline-pre-execute-pausable")
         await self._execute(bucket, control_file, plan, progress)
         log.info("Import plan executed. Flushing remote changes and notifying storcon")
         await self.target.make_durable()
         await self.failpoints.pausable("import-timeline-pre-success-notify-pausable")
         await self.upcalls.put_status(Done())
+        log.info("import of %d jobs reported Done", progress.jobs)
 
     def _soft_size_limit(self) -> int:
         if self.recorded is None:
@@ -137,7 +144,6 @@ class _Import:
         self, bucket: Bucket, control_file: ControlFile, plan: Plan, progress: ShardImportProgress
     ) -> None:
         log.info("Executing import plan")
-        log.info("jobs %d to %d are left of %d", progress.completed + 1, progress.jobs, progress.jobs)
         runner = JobRunner(
             self.target,
             bucket,
@@ -153,8 +159,12 @@ class _Import:
             self.metrics.job_done(ran_before)
             log.info("import job %d/%d done", number, progress.jobs)
 
-        async def before_taking() -> None:
+        async def before_taking(job: int) -> None:
             await self.failpoints.pausable("import-task-complete-pausable")
+            log.info("import job %d/%d taken", job, progress.jobs)
+
+        async def after_taking(job: int) -> None:
+            await self.failpoints.pausable(f"import-job-{job}-taken-pausable")
 
         async def checkpoint(completed: int) -> None:
             log.info("Checkpointing import status")
@@ -164,6 +174,7 @@ class _Import:
                 progress.jobs, completed, progress.import_plan_hash, progress.job_soft_size_limit
             )
             await self.upcalls.put_status(InProgress(reached))
+            log.info("import checkpoint %d/%d recorded", completed, progress.jobs)
             self.metrics.checkpoint_done(time.monotonic() - began)
 
         await execute(
@@ -174,4 +185,5 @@ class _Import:
             checkpoint_threshold=self.config.import_job_checkpoint_threshold,
             checkpoint=checkpoint,
             before_taking=before_taking,
+            after_taking=after_taking,
         )
