@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from functools import total_ordering
 
 DEFAULT_WAL_SEG_SIZE = 16 * 1024 * 1024
+
+_TEXT = re.compile(r"([0-9a-fA-F]+)/([0-9a-fA-F]+)")
 
 
 @total_ordering
@@ -17,12 +20,11 @@ class Lsn:
         if isinstance(x, int):
             value = x
         else:
-            parts = x.strip().split("/")
-            try:
-                high, low = (int(p, 16) if p and p[0] in _HEX else -1 for p in parts)
-            except ValueError:
-                raise ValueError(f"an LSN looks like 0/16960E8, not {x!r}") from None
-            if not (0 <= high <= 0xFFFFFFFF and 0 <= low <= 0xFFFFFFFF):
+            match = _TEXT.fullmatch(x.strip())
+            if match is None:
+                raise ValueError(f"an LSN looks like 0/16960E8, not {x!r}")
+            high, low = int(match[1], 16), int(match[2], 16)
+            if high > 0xFFFFFFFF or low > 0xFFFFFFFF:
                 raise ValueError(f"each half of an LSN is a 32-bit hex number: {x!r}")
             value = high << 32 | low
         if not 0 <= value <= 0xFFFFFFFFFFFFFFFF:
@@ -93,7 +95,5 @@ class Lsn:
     def __hash__(self) -> int:
         return hash(self.lsn_int)
 
-
-_HEX = frozenset("0123456789abcdefABCDEF")
 
 INVALID_LSN = Lsn(0)
