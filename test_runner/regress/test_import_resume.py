@@ -1,7 +1,7 @@
 """An import that was interrupted goes on after its last checkpoint, whatever interrupted it.
 
-Each test stops every shard at a known job, interrupts it, and asserts where it resumed, what ran twice, that the
-control plane was told once, and that every page equals the source.
+Each test stops every shard at a known job, interrupts it, and asserts where it resumed, what ran twice, that
+the control plane was told once, and that every page equals the source.
 """
 
 from __future__ import annotations

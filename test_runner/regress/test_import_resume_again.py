@@ -1,4 +1,4 @@
-"""Interrupted again and again, an import still converges: the second resume is where others forget the first."""
+"""Interrupted again and again, an import still converges: many a second resume forgets the first."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ JOB_SIZE = 512 * 1024
 
 
 def interrupt_after(timeline: ImportTimeline, job: int, then_hold: str | None) -> ImportProgress:
-    """Waits until every shard has taken `job`, and kills its pageserver. Returns what was recorded by then."""
+    """Waits until every shard has taken `job`, and kills its pageserver. Returns what was recorded."""
     timeline.wait_at(after_job(job))
     stopped_at = timeline.progress()
     timeline.restart_killed(hold=then_hold)

@@ -15,7 +15,7 @@ JOB_SIZE = 512 * 1024
 def test_import_resume_uses_the_recorded_job_size(
     neon_env_builder: NeonEnvBuilder, import_bucket: ImportBucket, control_plane: ControlPlane
 ) -> None:
-    """I1, I3: a job size limit that was changed in the configuration does not change the plan of an import."""
+    """I1, I3: a job size limit changed in the configuration does not change the plan of an import."""
     neon_env_builder.pageserver_import_config = PageserverImportConfig(4, JOB_SIZE, 4)
     env = neon_env_builder.init_start()
     timeline = env.start_import(import_bucket, hold=after_job(6))

@@ -21,8 +21,14 @@ from fixtures.postgres.binaries import PgBin
 from fixtures.postgres.cluster import ClusterCache, ClusterOptions
 from fixtures.postgres.databases import DatabaseServer, url_of
 from fixtures.postgres.datasets import DatasetCache
-from fixtures.postgres.distributions import Distribution, NoPostgres, available_versions, discover
-from fixtures.processes import CommandFailed, Launcher, ProcessDied, ProcessError
+from fixtures.postgres.distributions import (
+    Distribution,
+    NoPostgres,
+    arrange,
+    available_versions,
+    discover,
+)
+from fixtures.processes import CommandFailed, ProcessDied, ProcessError
 from fixtures.vanilla_postgres import VanillaPostgres
 
 KIB = 1024
@@ -42,7 +48,7 @@ class TestVersions:
 
     def test_embedded_is_always_there(self, tmp_path: Path) -> None:
         assert discover(tmp_path, {})[16].release.startswith("16.")
-        assert PgVersion.DEFAULT in available_versions(tmp_path)
+        assert PgVersion.DEFAULT in available_versions(tmp_path, {})
 
     def test_fetched_is_preferred(self, tmp_path: Path) -> None:
         embedded = discover(tmp_path, {})[16]
@@ -68,16 +74,19 @@ class TestVersions:
             PgBin(tmp_path, tmp_path, PgVersion.V14)
 
 
+@pytest.mark.parametrize("checksums", [False, True])
 def test_options_reach_initdb(
-    pg_clusters: ClusterCache, pg_bin: PgBin, launcher: Launcher, test_output_dir: Path
+    pg_clusters: ClusterCache,
+    pg_bin: PgBin,
+    port_distributor: PortDistributor,
+    test_output_dir: Path,
+    checksums: bool,
 ) -> None:
-    versions = {}
-    for checksums in (False, True):
-        pgdata = test_output_dir / f"checksums-{checksums}"
-        pg_clusters.create(pg_bin.distribution, pgdata, ClusterOptions(checksums=checksums))
-        shown = launcher.run([pg_bin.pg_bin_path / "pg_controldata", pgdata], timeout=10, env=pg_bin.env)
-        versions[checksums] = "Data page checksum version:           1" in shown.stdout
-    assert versions == {False: False, True: True}
+    pgdata = test_output_dir / "pgdata"
+    pg_clusters.create(pg_bin.distribution, pgdata, ClusterOptions(checksums=checksums))
+    with VanillaPostgres(pgdata, pg_bin, port_distributor.get_port(), init=False) as postgres:
+        postgres.start()
+        assert postgres.safe_psql_scalar("show data_checksums") == ("on" if checksums else "off")
 
 
 def test_initdb_that_fails_says_why(pg_clusters: ClusterCache, pg_bin: PgBin, test_output_dir: Path) -> None:
@@ -249,7 +258,7 @@ class TestBinaries:
         assert "syntax error" in error.value.stderr  # type: ignore[attr-defined]
 
     def test_programs_that_refuse_root(self, pg_bin: PgBin, vanilla_pg: VanillaPostgres) -> None:
-        pg_bin.run(["pg_resetwal", "-f", vanilla_pg.pgdatadir])
+        pg_bin.run(["pg_ctl", "--version"])
         process = pg_bin.run_nonblocking(["pg_ctl", "-D", str(vanilla_pg.pgdatadir), "status"])
         assert "no server running" in process.communicate(timeout=20)[0]
         vanilla_pg.start()
@@ -364,8 +373,63 @@ class TestDatabases:
         assert url_of(given, "b c") == expected
 
 
-def test_distributions_are_found_in_one_folder(
-    pg_distrib_dir: Path, pg_distributions: Mapping[int, Distribution]
-) -> None:
-    for version, distribution in pg_distributions.items():
-        assert (pg_distrib_dir / f"v{version}").resolve() == distribution.path.resolve()
+class TestArranged:
+    def test_all_are_there(self, pg_distrib_dir: Path, pg_distributions: Mapping[int, Distribution]) -> None:
+        for version, distribution in pg_distributions.items():
+            postgres = pg_distrib_dir / f"v{version}" / "bin" / "postgres"
+            assert postgres.resolve() == (distribution.bin_dir / "postgres").resolve()
+
+    def test_lent_programs(self, tmp_path: Path) -> None:
+        """A distribution that has the server only gets its clients from the next newer one."""
+
+        def make(version: int, *programs: str) -> Distribution:
+            path = tmp_path / f"pg{version}"
+            for name in programs:
+                (path / "bin").mkdir(parents=True, exist_ok=True)
+                (path / "bin" / name).touch()
+            return Distribution(version, f"{version}.1", path)
+
+        distributions = {
+            14: make(14, "postgres", "psql"),
+            15: make(15, "postgres"),
+            16: make(16, "postgres", "psql", "pg_checksums", "pg_resetwal"),
+            17: make(17, "postgres"),
+            18: make(18, "postgres", "psql", "pg_amcheck", "pg_checksums"),
+        }
+        for _ in range(2):
+            arrange(distributions, list(distributions.values()), tmp_path / "all")
+        seen = {
+            version: {file.name: file.resolve().parent.parent.name for file in folder.iterdir()}
+            for version in distributions
+            for folder in [tmp_path / "all" / f"v{version}" / "bin"]
+        }
+        assert seen == {
+            14: {"postgres": "pg14", "psql": "pg14", "pg_checksums": "pg16", "pg_amcheck": "pg18"},
+            15: {"postgres": "pg15", "psql": "pg16", "pg_checksums": "pg16", "pg_amcheck": "pg18"},
+            16: {
+                "postgres": "pg16",
+                "psql": "pg16",
+                "pg_checksums": "pg16",
+                "pg_resetwal": "pg16",
+                "pg_amcheck": "pg18",
+            },
+            17: {"postgres": "pg17", "psql": "pg18", "pg_amcheck": "pg18"},
+            18: {"postgres": "pg18", "psql": "pg18", "pg_amcheck": "pg18", "pg_checksums": "pg18"},
+        }
+        with pytest.raises(NoPostgres, match=r"PostgreSQL 17.1 in .*pg17 has no program pg_checksums"):
+            distributions[17].program("pg_checksums")
+
+    def test_change_is_followed(self, tmp_path: Path) -> None:
+        embedded = discover(tmp_path, {})[16]
+        moved = tmp_path / "moved"
+        moved.symlink_to(embedded.path)
+        for path in (embedded.path, moved):
+            distributions = {16: Distribution(16, embedded.release, path)}
+            arrange(distributions, list(distributions.values()), tmp_path / "all")
+            assert (tmp_path / "all" / "v16" / "bin" / "psql").readlink() == path / "bin" / "psql"
+        assert not (tmp_path / "all" / "v16" / "bin" / "nonsense").exists()
+
+    def test_contrib(self, tmp_path: Path) -> None:
+        embedded = discover(tmp_path, {})[16]
+        assert embedded.has_extension("plpgsql")
+        assert not embedded.has_extension("klingon")
