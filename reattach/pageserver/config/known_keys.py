@@ -21,19 +21,4 @@ _IGNORED = """
     wait_lsn_timeout wal_redo_timeout
 """
 
-_TENANT_CONFIG = """
-    basebackup_cache_enabled checkpoint_distance checkpoint_timeout compaction_algorithm compaction_l0_first
-    compaction_l0_semaphore compaction_period compaction_shard_ancestor compaction_target_size
-    compaction_threshold compaction_upper_limit eviction_policy
-    evictions_low_residence_duration_metric_threshold gc_compaction_enabled
-    gc_compaction_initial_threshold_kb gc_compaction_ratio_percent gc_compaction_verification gc_horizon
-    gc_period heatmap_period image_creation_preempt_threshold image_creation_threshold
-    image_layer_creation_check_threshold image_layer_force_creation_period l0_flush_delay_threshold
-    l0_flush_stall_threshold lagging_wal_timeout lazy_slru_download lsn_lease_length
-    lsn_lease_length_for_ts max_lsn_wal_lag min_resident_size_override pitr_interval rel_size_v2_enabled
-    relsize_snapshot_cache_capacity sampling_ratio timeline_get_throttle timeline_offloading
-    walreceiver_connect_timeout
-"""
-
 IGNORED_KEYS = frozenset(_IGNORED.split())
-TENANT_CONFIG_KEYS = frozenset(_TENANT_CONFIG.split())

@@ -10,10 +10,11 @@ from typing import Any
 
 import msgspec
 
+from reattach.api.controller import TENANT_CONFIG_KEYS
 from reattach.pageserver.config import eviction, remote_storage
 from reattach.pageserver.config.errors import ConfigError, from_validation
 from reattach.pageserver.config.eviction import EvictionConfig, parse_eviction
-from reattach.pageserver.config.known_keys import IGNORED_KEYS, TENANT_CONFIG_KEYS
+from reattach.pageserver.config.known_keys import IGNORED_KEYS
 from reattach.pageserver.config.remote_storage import RemoteStorageConfig, parse_remote_storage
 from reattach.pageserver.import_pgdata.config import ImportConfig
 from reattach.pageserver.layers.compression import ImageCompression

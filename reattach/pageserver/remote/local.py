@@ -56,6 +56,16 @@ class LocalStorage:
 
         return await _attempt(prefix, walk)
 
+    async def list_children(self, prefix: str) -> list[ObjectInfo]:
+        directory = self._root / prefix
+
+        def scan() -> list[ObjectInfo]:
+            files = (path for path in directory.iterdir() if path.is_file()) if directory.is_dir() else ()
+            names = sorted(path.name for path in files if not path.name.endswith(TEMP_SUFFIX))
+            return [_info(f"{prefix}/{name}", (directory / name).stat()) for name in names]
+
+        return await _attempt(prefix, scan)
+
     async def list_directories(self, prefix: str) -> list[str]:
         directory = self._root / prefix
 

@@ -100,6 +100,11 @@ class S3Storage:
             found = [self._info(meta) async for batch in listing for meta in batch]
             return sorted(found, key=lambda info: info.path)
 
+    async def list_children(self, prefix: str) -> list[ObjectInfo]:
+        async with self._request(prefix):
+            listing = await obstore.list_with_delimiter_async(self._store, self._prefix + prefix)
+            return sorted((self._info(meta) for meta in listing["objects"]), key=lambda info: info.path)
+
     async def list_directories(self, prefix: str) -> list[str]:
         async with self._request(prefix):
             listing = await obstore.list_with_delimiter_async(self._store, self._prefix + prefix)

@@ -11,7 +11,7 @@ Whatever moment the storage is looked at, the index there references only object
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Generic, TypeVar
 
 S = TypeVar("S")
@@ -19,17 +19,22 @@ S = TypeVar("S")
 
 @dataclass(frozen=True, slots=True)
 class UploadLayer:
-    """`overwrites`: an index that was uploaded or queued before references the object by this path."""
+    """`overwrites`: an index that was uploaded or queued before references the object by this path.
+
+    `source` means nothing here.
+    """
 
     path: str
     overwrites: bool = False
+    source: object = None
 
 
 @dataclass(frozen=True, slots=True)
 class UploadIndex(Generic[S]):
-    """`snapshot` is what will be uploaded."""
+    """`snapshot` is what will be uploaded, in place of `calls` uploads that were asked for."""
 
     snapshot: S
+    calls: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +110,8 @@ class UploadOrder(Generic[S]):
                 if isinstance(operation, UploadLayer):
                     break
                 if isinstance(operation, UploadIndex):
-                    entry.operation = operation
+                    calls = entry.operation.calls + operation.calls
+                    entry.operation = replace(operation, calls=calls)
                     del self._entries[later]
         entry.running = True
         return entry.operation

@@ -1,0 +1,104 @@
+"""The process itself: status, failpoints, metrics, and what works on all tenants."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+from starlette.requests import Request
+from starlette.responses import Response
+
+from reattach.pageserver.eviction import evict_bytes
+from reattach.pageserver.http.api import Api, Route, routes_of
+from reattach.pageserver.utilization import UtilizationMeter
+from reattach.runtime.errors import BadRequest, InternalError, ResourceUnavailable
+from reattach.runtime.failpoints import failpoints
+from reattach.runtime.http import Handler, parse_bool, query_param, read_json
+
+
+def routes(api: Api) -> list[Route]:
+    meter = UtilizationMeter(api.context.tenants_directory, api.context.config.eviction)
+    return [
+        *routes_of(
+            api,
+            [
+                ("GET", "/v1/status", status),
+                ("PUT", "/v1/failpoints", put_failpoints),
+                ("GET", "/metrics", metrics),
+                ("PUT", "/v1/deletion_queue/flush", flush_deletions),
+                ("PUT", "/v1/disk_usage_eviction/run", run_eviction),
+                ("POST", "/v1/top_tenants", top_tenants),
+            ],
+        ),
+        ("GET", "/v1/utilization", _utilization(api, meter)),
+    ]
+
+
+async def status(api: Api, _: Request) -> object:
+    return {"id": api.context.node_id}
+
+
+class _Failpoint(msgspec.Struct, frozen=True):
+    name: str
+    actions: str
+
+
+async def put_failpoints(api: Api, request: Request) -> object:
+    for each in await read_json(request, list[_Failpoint]):
+        try:
+            failpoints.configure(each.name, each.actions)
+        except ValueError as e:
+            raise BadRequest(f"Failed to configure failpoints: {e}") from e
+    return None
+
+
+async def metrics(api: Api, _: Request) -> Response:
+    return Response(api.context.metrics.exposition(), media_type="text/plain; version=0.0.4")
+
+
+async def flush_deletions(api: Api, request: Request) -> object:
+    if query_param(request, "execute", parse_bool):
+        await api.context.deletions.flush_execute()
+    else:
+        await api.context.deletions.flush()
+    return None
+
+
+class _EvictionRun(msgspec.Struct, frozen=True):
+    evict_bytes: int
+    eviction_order: dict[str, Any] | None = None
+
+
+async def run_eviction(api: Api, request: Request) -> object:
+    body = await read_json(request, _EvictionRun)
+    if body.evict_bytes < 0:
+        raise BadRequest("evict_bytes must not be negative")
+    if body.evict_bytes == 0:
+        return "NoPressure"
+    if api.evicting.locked():
+        raise InternalError("iteration is already executing")
+    async with api.evicting:
+        return {"Finished": await evict_bytes(api.tenants, body.evict_bytes)}
+
+
+async def top_tenants(api: Api, request: Request) -> object:
+    """What the controller would split; nothing here grows, so nothing is worth splitting."""
+    await read_json(request, dict[str, Any])
+    return {"shards": []}
+
+
+def _utilization(api: Api, meter: UtilizationMeter) -> Handler:
+    async def utilization(_: Request) -> object:
+        if await failpoints.hit("get-utilization-http-handler") is not None:
+            raise ResourceUnavailable("failpoint")
+        wanted = sum(
+            timeline.client.remote_size
+            for shard in api.tenants.attached()
+            for timeline in shard.all_timelines()
+        )
+        try:
+            return meter.measure(disk_wanted=wanted, shard_count=api.tenants.slot_count)
+        except OSError as e:
+            raise InternalError(f"cannot measure the disk: {e}") from e
+
+    return utilization

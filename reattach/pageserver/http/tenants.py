@@ -1,0 +1,184 @@
+"""Tenant shards: where they are, and how that changes."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import replace
+from typing import Any
+
+import msgspec
+from starlette.requests import Request
+
+from reattach.api.ids import TenantShardId
+from reattach.api.location import (
+    LocationConfig,
+    LocationConfigMode,
+    TenantLocationConfigResponse,
+    TenantShardLocation,
+)
+from reattach.pageserver.http.api import TENANT, Api, Route, routes_of, shard_id
+from reattach.pageserver.secondary.upload import upload_heatmap
+from reattach.pageserver.tenant.delete import delete_remote
+from reattach.pageserver.tenant.location import LocationConf
+from reattach.pageserver.tenant.shard import TenantShard
+from reattach.runtime.errors import BadRequest, ResourceUnavailable
+from reattach.runtime.failpoints import failpoints
+from reattach.runtime.http import parse_bool, query_param, read_json
+
+
+def routes(api: Api) -> list[Route]:
+    return routes_of(
+        api,
+        [
+            ("GET", "/v1/tenant", list_tenants),
+            ("PUT", "/v1/tenant/config", put_config),
+            ("PATCH", "/v1/tenant/config", patch_config),
+            ("GET", "/v1/location_config", list_locations),
+            ("GET", "/v1/location_config/{tenant_shard_id}", get_location),
+            ("GET", TENANT, get_tenant),
+            ("DELETE", TENANT, delete_tenant),
+            ("GET", TENANT + "/config", get_config),
+            ("PUT", TENANT + "/location_config", put_location),
+            ("POST", TENANT + "/reset", reset),
+            ("POST", TENANT + "/heatmap_upload", heatmap_upload),
+            ("POST", TENANT + "/wait_lsn", wait_lsn),
+        ],
+    )
+
+
+def _info(shard: TenantShard, physical_size: int | None) -> dict[str, Any]:
+    return {
+        "id": shard.id,
+        "state": shard.state.to_json(),
+        "current_physical_size": physical_size,
+        "attachment_status": shard.state.attachment_status(),
+        "generation": shard.generation,
+    }
+
+
+async def list_tenants(api: Api, _: Request) -> object:
+    return [_info(shard, None) for shard in api.tenants.attached()]
+
+
+async def get_tenant(api: Api, request: Request) -> object:
+    shard = api.tenants.get_attached(shard_id(request))
+    if query_param(request, "activate", parse_bool) is not False:
+        await shard.settled()
+    size = sum(timeline.resident_size for timeline in shard.timelines.values())
+    return _info(shard, size) | {"walredo": None, "timelines": list(shard.timelines)}
+
+
+async def delete_tenant(api: Api, request: Request) -> object:
+    """Removes the tenant shard from here and from remote storage."""
+    target = shard_id(request)
+    await api.tenants.detach(target)
+    await delete_remote(api.context.storage, target)
+    return None
+
+
+async def list_locations(api: Api, _: Request) -> object:
+    return {
+        "tenant_shards": [
+            [id_, None if conf is None else conf.to_api()] for id_, conf in api.tenants.locations()
+        ]
+    }
+
+
+async def get_location(api: Api, request: Request) -> object:
+    conf = api.tenants.get_location(shard_id(request))
+    return None if conf is None else conf.to_api()
+
+
+async def put_location(api: Api, request: Request) -> object:
+
+    target = shard_id(request)
+    flush_ms = query_param(request, "flush_ms", int)
+    lazy = query_param(request, "lazy", parse_bool) or False
+    if flush_ms is not None and flush_ms < 0:
+        raise BadRequest("cannot parse query param flush_ms")
+    body = await read_json(request, LocationConfig)
+    if await failpoints.hit("put-location-conf-handler") is not None:
+        raise ResourceUnavailable("failpoint")
+    if body.mode is LocationConfigMode.DETACHED:
+        await api.tenants.detach(target)
+        return None
+    conf = LocationConf.from_request(body, target.shard_index)
+    flush_seconds = None if flush_ms is None else flush_ms / 1000
+    await api.tenants.upsert_location(target, conf, flush_seconds=flush_seconds, lazy=lazy)
+    if flush_seconds is not None:
+        await upload_heatmap(api.tenants, target, flush_seconds)
+    return _location_response(api, target, conf)
+
+
+def _location_response(api: Api, target: TenantShardId, conf: LocationConf) -> TenantLocationConfigResponse:
+    if not conf.is_attached:
+        return TenantLocationConfigResponse([])
+    stripe_size = conf.shard.stripe_size if conf.shard.count > 1 else None
+    return TenantLocationConfigResponse([TenantShardLocation(target, api.context.node_id)], stripe_size)
+
+
+async def reset(api: Api, request: Request) -> object:
+    drop_cache = query_param(request, "drop_cache", parse_bool) or False
+    await api.tenants.reset(shard_id(request), drop_cache=drop_cache)
+    return None
+
+
+async def heatmap_upload(api: Api, request: Request) -> object:
+    shard = await api.attached(request)
+    await upload_heatmap(api.tenants, shard.id, None)
+    return None
+
+
+class _WaitLsn(msgspec.Struct, frozen=True):
+    timelines: dict[str, str]
+    timeout: Any = None
+
+
+async def wait_lsn(api: Api, request: Request) -> object:
+    """No timeline here ever advances, so there is nothing to wait for."""
+    await read_json(request, _WaitLsn)
+    await api.attached(request)
+    return None
+
+
+# Tenant configuration
+
+
+async def get_config(api: Api, request: Request) -> object:
+    shard = api.tenants.get_attached(shard_id(request))
+    overrides = shard.conf.tenant_conf
+    return {
+        "tenant_specific_overrides": overrides,
+        "effective_config": api.context.config.tenant_config | overrides,
+    }
+
+
+async def put_config(api: Api, request: Request) -> object:
+    """Replaces the tenant's configuration."""
+    body = dict(await read_json(request, dict[str, Any]))
+    shard = _configured(api, body)
+    conf = {key: value for key, value in body.items() if value is not None}
+    await api.tenants.set_tenant_conf(shard.id, replace(shard.conf, tenant_conf=conf))
+    return None
+
+
+async def patch_config(api: Api, request: Request) -> object:
+    """Changes what the body names; null removes."""
+    body = dict(await read_json(request, dict[str, Any]))
+    shard = _configured(api, body)
+    conf = copy.deepcopy(shard.conf.tenant_conf) | body
+    conf = {key: value for key, value in conf.items() if value is not None}
+    await api.tenants.set_tenant_conf(shard.id, replace(shard.conf, tenant_conf=conf))
+    return None
+
+
+def _configured(api: Api, body: dict[str, Any]) -> TenantShard:
+    """The unsharded tenant that the body names; its `tenant_id` is taken out."""
+    text = body.pop("tenant_id", None)
+    if not isinstance(text, str):
+        raise BadRequest("Failed to parse json request: missing field `tenant_id`")
+    try:
+        target = TenantShardId.parse(text)
+    except ValueError as e:
+        raise BadRequest(f"Failed to parse json request: {e}") from e
+    return api.tenants.get_attached(target)

@@ -1,0 +1,109 @@
+"""Timelines: made, seen, activated, deleted."""
+
+from __future__ import annotations
+
+import asyncio
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from reattach.api.timeline import TimelineInfo
+from reattach.pageserver.http.api import TENANT, TIMELINE, Api, Route, routes_of, shard_id, timeline_id
+from reattach.pageserver.timeline.activate import activate_post_import
+from reattach.pageserver.timeline.create import TimelineCreateRequest, create_timeline
+from reattach.pageserver.timeline.delete import delete_timeline
+from reattach.pageserver.timeline.info import timeline_info
+from reattach.pageserver.timeline.logical_size import ensure_logical_size
+from reattach.runtime.errors import BadRequest, NotFound, PreconditionFailed, Timeout
+from reattach.runtime.http import json_response, parse_bool, query_param, read_json
+
+_ACTIVATE_TIMEOUT_MS = 1000
+_INFO_PARAMS = (
+    "include-non-incremental-logical-size",
+    "force-await-initial-logical-size",
+    "include-image-consistent-lsn",
+)
+
+
+def routes(api: Api) -> list[Route]:
+    return routes_of(
+        api,
+        [
+            ("GET", TENANT + "/timeline", list_timelines),
+            ("GET", TENANT + "/timeline_and_offloaded", list_with_offloaded),
+            ("POST", TENANT + "/timeline", create),
+            ("GET", TIMELINE, detail),
+            ("DELETE", TIMELINE, delete),
+            ("PUT", TIMELINE + "/activate_post_import", activate),
+            ("PUT", TIMELINE + "/checkpoint", checkpoint),
+        ],
+    )
+
+
+def _check_info_params(request: Request) -> None:
+    for name in _INFO_PARAMS:
+        query_param(request, name, parse_bool)
+
+
+async def list_timelines(api: Api, request: Request) -> list[TimelineInfo]:
+    _check_info_params(request)
+    shard = await api.attached(request)
+    for timeline in shard.timelines.values():
+        ensure_logical_size(timeline)
+    return [timeline_info(timeline) for timeline in shard.timelines.values()]
+
+
+async def list_with_offloaded(api: Api, request: Request) -> object:
+    return {"timelines": await list_timelines(api, request), "offloaded": []}
+
+
+async def detail(api: Api, request: Request) -> object:
+    _check_info_params(request)
+    id_ = timeline_id(request)
+    shard = await api.attached(request)
+    timeline = shard.timeline(id_)
+    computing = ensure_logical_size(timeline)
+    if computing is not None and query_param(request, "force-await-initial-logical-size", parse_bool):
+        await asyncio.wait({computing})
+    return timeline_info(timeline)
+
+
+async def create(api: Api, request: Request) -> Response:
+    body = await read_json(request, TimelineCreateRequest)
+    shard = await api.attached(request)
+    return json_response(await create_timeline(shard, body), 201)
+
+
+async def delete(api: Api, request: Request) -> Response:
+    id_ = timeline_id(request)
+    try:
+        shard = api.tenants.get_attached(shard_id(request))
+    except NotFound as e:
+        raise PreconditionFailed("Requested tenant is missing") from e
+    await shard.wait_active()
+    await delete_timeline(shard, id_)
+    return json_response(None, 202)
+
+
+async def activate(api: Api, request: Request) -> TimelineInfo:
+    id_ = timeline_id(request)
+    timeout_ms = query_param(request, "timeline_activate_timeout_ms", int)
+    timeout_ms = _ACTIVATE_TIMEOUT_MS if timeout_ms is None else timeout_ms
+    if timeout_ms < 0:
+        raise BadRequest("cannot parse query param timeline_activate_timeout_ms")
+    shard = await api.attached(request)
+    # An upload that is slow goes on, so that one of the next calls finds it done.
+    activation = shard.scope.spawn(activate_post_import(shard, id_))
+    done, _ = await asyncio.wait({activation}, timeout=timeout_ms / 1000)
+    if not done:
+        raise Timeout("Timeline activation timed out")
+    return await activation
+
+
+async def checkpoint(api: Api, request: Request) -> object:
+    """Everything that is read here is durable already; this only waits until that is so."""
+    shard = await api.attached(request)
+    timeline = shard.active_timeline(timeline_id(request))
+    timeline.client.schedule_index_upload_if_changed()
+    await timeline.client.wait_completion()
+    return None

@@ -1,0 +1,107 @@
+"""Finding out what remote storage and the local disk hold of a timeline."""
+
+from __future__ import annotations
+
+import functools
+import logging
+
+from reattach.api.ids import TenantShardId, TimelineId
+from reattach.api.location import LocationConfigMode
+from reattach.api.remote_path import index_path, timeline_prefix
+from reattach.api.shard import ShardIdentity
+from reattach.pageserver.blocking import run_blocking
+from reattach.pageserver.context import Context
+from reattach.pageserver.layers.index_part import IndexPart
+from reattach.pageserver.remote.index_choice import load_newest
+from reattach.pageserver.remote.storage import RemoteStorage, retry_forever
+from reattach.pageserver.remote.timeline_client import TimelineClient
+from reattach.pageserver.timeline.local_files import tidy
+from reattach.pageserver.timeline.timeline import Timeline
+
+log = logging.getLogger(__name__)
+
+INDEX_NAME = "index_part.json"
+
+
+class UnusableIndex(Exception):
+    """The index is well-formed and describes a timeline that cannot be."""
+
+
+async def load_index(
+    storage: RemoteStorage, tenant: TenantShardId, timeline: TimelineId, generation: int
+) -> IndexPart:
+    """The index to use in this generation. Raises ObjectNotFound and IndexPartError."""
+    prefix = timeline_prefix(tenant, timeline)
+
+    async def list_names() -> list[str]:
+        after = f"{prefix}/{INDEX_NAME}"
+        # `after` leaves out an index without generation, which the listing would give as equal.
+        found = await retry_forever(
+            "listing of indices", lambda: storage.list_objects(prefix, after=after[:-1])
+        )
+        return [each.path for each in found if each.path.startswith(after)]
+
+    path, raw = await load_newest(
+        generation,
+        name_of=functools.partial(index_path, tenant, timeline),
+        get=lambda name: retry_forever(f"download of {name}", lambda: storage.get(name)),
+        list_names=list_names,
+    )
+    log.info("loaded %s", path)
+    return IndexPart.from_json_bytes(raw)
+
+
+def check_index(index: IndexPart) -> None:
+    """Raises UnusableIndex."""
+    if index.is_import_in_progress:
+        return
+    if not index.disk_consistent_lsn.is_valid:
+        raise UnusableIndex("Timeline has no disk_consistent_lsn although no import is in progress")
+    if index.metadata.ancestor_timeline is None and not index.layers:
+        raise UnusableIndex("Timeline has no ancestor and no layer files")
+
+
+def make_client(
+    context: Context,
+    tenant: TenantShardId,
+    timeline: TimelineId,
+    generation: int,
+    index: IndexPart,
+    mode: LocationConfigMode,
+) -> TimelineClient:
+    return TimelineClient(
+        context.storage, context.deletions, context.metrics, tenant, timeline, generation, index, mode
+    )
+
+
+async def load_timeline(
+    context: Context,
+    tenant: TenantShardId,
+    timeline_id: TimelineId,
+    shard: ShardIdentity,
+    generation: int,
+    index: IndexPart,
+    mode: LocationConfigMode,
+) -> Timeline:
+    """A timeline as the index describes it, using what is on the disk. Layers newer than its end are dropped.
+
+    Raises UnusableIndex, UnknownFiles and OSError.
+    """
+    check_index(index)
+    client = make_client(context, tenant, timeline_id, generation, index, mode)
+    future = [name for name in index.layers if name.lsn > index.disk_consistent_lsn]
+    if future:
+        log.info("dropping %d layers that are newer than %s", len(future), index.disk_consistent_lsn)
+        client.schedule_unlink(future)
+    directory = context.timeline_directory(tenant, timeline_id)
+    resident = await run_blocking(tidy, directory, client.index.layers)
+    return Timeline(
+        tenant_shard_id=tenant,
+        timeline_id=timeline_id,
+        shard=shard,
+        generation=generation,
+        directory=directory,
+        client=client,
+        metrics=context.metrics,
+        resident=resident,
+    )
