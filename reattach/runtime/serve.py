@@ -8,6 +8,7 @@ import os
 import signal
 import socket
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import uvicorn
@@ -46,7 +47,16 @@ class _Server(uvicorn.Server):
 class HttpServer:
     """One ASGI application on one bound socket."""
 
-    def __init__(self, app: Any, sock: socket.socket, *, shutdown_seconds: int = 5) -> None:
+    def __init__(
+        self,
+        app: Any,
+        sock: socket.socket,
+        *,
+        shutdown_seconds: int = 5,
+        certificate: tuple[Path, Path] | None = None,
+    ) -> None:
+        """certificate: PEM files of the certificate and of its key, for HTTPS."""
+        certificate_file, key_file = certificate or (None, None)
         config = uvicorn.Config(
             app,
             http="httptools",
@@ -57,6 +67,8 @@ class HttpServer:
             timeout_keep_alive=60,
             timeout_graceful_shutdown=shutdown_seconds,
             backlog=2048,
+            ssl_certfile=certificate_file,
+            ssl_keyfile=key_file,
         )
         self._server = _Server(config)
         self._sock = sock

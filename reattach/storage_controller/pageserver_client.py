@@ -7,8 +7,7 @@ import json
 import logging
 import ssl
 import time
-from collections.abc import Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from reattach.api import codec
 from reattach.api.controller import TenantListLocations
@@ -189,13 +188,8 @@ class PageserverClient:
 
     async def location(self, node: Node, shard: TenantShardId) -> LocationConfig | None:
         """None while it is being changed. Status 404 if there is none."""
-        return await self._call(
-            node,
-            "GET",
-            f"/v1/location_config/{shard}",
-            LocationConfig | None,
-            retries=1,  # type: ignore[arg-type]
-        )
+        value = await self._call(node, "GET", f"/v1/location_config/{shard}", object, retries=1)
+        return None if value is None else codec.convert(value, LocationConfig)
 
     async def configure_location(
         self,
@@ -218,12 +212,12 @@ class PageserverClient:
 
     async def create_timeline(
         self, node: Node, shard: TenantShardId, body: object, *, timeout: float = 30.0
-    ) -> TimelineInfo:
+    ) -> dict[str, Any]:
         return await self._call(
             node,
             "POST",
             f"/v1/tenant/{shard}/timeline",
-            TimelineInfo,
+            dict[str, Any],
             body=body,
             timeout=timeout,
             call=Call.TIMELINE_CREATE,
@@ -308,8 +302,3 @@ def message(answer: HttpResponse) -> str:
     if isinstance(body, dict) and isinstance(body.get("msg"), str):
         return str(body["msg"])
     return str(body)
-
-
-def worst(failures: Sequence[PageserverError]) -> PageserverError:
-    """The one to tell of: a permanent failure rather than a transient one."""
-    return min(failures, key=lambda e: e.is_transient)

@@ -19,7 +19,10 @@ from reattach.api.upcall import NodeRegisterRequest
 
 @dataclass(slots=True)
 class Node:
-    """A pageserver. Times are of the event loop's clock, in seconds."""
+    """A pageserver. Times are of the event loop's clock, in seconds.
+
+    epoch changes whenever it comes or goes: what was asked of it before is out of date then.
+    """
 
     address: NodeRegisterRequest
     scheduling: NodeSchedulingPolicy = NodeSchedulingPolicy.ACTIVE
@@ -27,6 +30,7 @@ class Node:
     utilization_score: int = 0
     last_heard: float | None = None
     warming_up_since: float = 0.0
+    epoch: int = 0
 
     @property
     def id(self) -> NodeId:
@@ -83,12 +87,21 @@ class Intent:
 NOWHERE = Intent()
 
 
+@dataclass(frozen=True, slots=True)
+class WarmUp:
+    """How long a migration waits for a secondary to download layers: in all, and per request. Seconds."""
+
+    total: float = 300.0
+    request: float = 20.0
+
+
 @dataclass(slots=True)
 class Shard:
     """A tenant shard.
 
     generation and generation_node follow the database, which is always written first.
     observed maps a node to the location it was last known to have, None where that is not known.
+    preferred_node: where to move when a secondary there is warm.
     """
 
     id: TenantShardId
@@ -103,6 +116,8 @@ class Shard:
     observed: dict[NodeId, LocationConfig | None] = field(default_factory=dict)
     last_error: str = ""
     notify_compute: bool = False
+    warm_up: WarmUp = WarmUp()
+    preferred_node: NodeId | None = None
 
     @property
     def needs_schedule(self) -> bool:

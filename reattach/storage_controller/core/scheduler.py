@@ -87,6 +87,18 @@ def _choose(
     return min(eligible, key=lambda c: _order(c, wishes, home=home)).node_id
 
 
+def better_node(candidates: Collection[Candidate], wishes: Preferences, node: NodeId) -> NodeId | None:
+    """A node that suits the shard's wishes better than `node`, however busy it is; None if there is none."""
+
+    def suits(candidate: Candidate) -> tuple[bool, int, int]:
+        return _order(candidate, wishes, home=True)[:3]
+
+    here = next((c for c in candidates if c.node_id == node), None)
+    others = [c for c in candidates if c.may_schedule and c.node_id != node]
+    best = min(others, key=suits, default=None)
+    return best.node_id if best and here and suits(best) < suits(here) else None
+
+
 def schedule(
     intent: Intent, policy: PlacementPolicy, candidates: Collection[Candidate], wishes: Preferences
 ) -> Intent:

@@ -14,6 +14,7 @@ from psycopg import AsyncConnection, AsyncCursor
 from psycopg.rows import namedtuple_row
 from psycopg_pool import AsyncConnectionPool, PoolClosed, PoolTimeout
 
+from reattach.runtime.backoff import back_off
 from reattach.runtime.errors import ResourceUnavailable, ShuttingDown
 from reattach.runtime.failpoints import failpoints
 from reattach.storage_controller.metrics import Metrics
@@ -142,3 +143,15 @@ class Database:
 def _is_connection_loss(error: psycopg.Error) -> bool:
     """Whether another connection may do better: lost, refused, or its server is going down."""
     return error.sqlstate is None or error.sqlstate[:2] == "08" or error.sqlstate[:3] == "57P"
+
+
+async def until_available(operation: Callable[[], Awaitable[T]]) -> T:
+    """Runs `operation` until the database answers."""
+    failures = 0
+    while True:
+        try:
+            return await operation()
+        except DatabaseUnavailable as e:
+            failures += 1
+            log.info("Waiting for the database: %s", e.msg)
+            await back_off(failures)

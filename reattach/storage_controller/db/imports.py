@@ -9,7 +9,7 @@ from typing import Any
 
 from reattach.api import codec
 from reattach.api.ids import ShardIndex, TenantId, TenantShardId, TimelineId
-from reattach.api.import_status import Error, ShardImportStatus
+from reattach.api.import_status import Error, InProgress, ShardImportStatus
 from reattach.storage_controller.core import import_state
 from reattach.storage_controller.core.import_state import Transition
 from reattach.storage_controller.db import shards
@@ -25,7 +25,7 @@ class ImportRow:
 
     request: the client's timeline creation; None in rows that another controller wrote.
     created: every shard's pageserver has the timeline.
-    last_changes: when each shard's status changed last, RFC 3339; shards that never reported are left out.
+    history: what is known of each shard besides its status; shards that never reported are left out.
     finished: the control plane was told; then error is what it was told.
     """
 
@@ -35,7 +35,7 @@ class ImportRow:
     request: dict[str, Any] | None
     created: bool
     created_at: str
-    last_changes: dict[str, str]
+    history: dict[str, dict[str, Any]]
     finished: bool = False
     error: str | None = None
 
@@ -54,6 +54,15 @@ class ImportRow:
     @property
     def idempotency_key(self) -> str | None:
         return None if self.request is None else str(self.request["import_pgdata"]["idempotency_key"])
+
+    def changed_at(self, shard: ShardIndex) -> str:
+        """When the shard's status changed last, RFC 3339."""
+        return str(self.history.get(str(shard), {}).get("changed_at", self.created_at))
+
+    def jobs(self, shard: ShardIndex) -> int | None:
+        """The number of jobs of the shard's plan, as far as it was ever reported."""
+        jobs = self.history.get(str(shard), {}).get("jobs")
+        return None if jobs is None else int(jobs)
 
     @property
     def shards(self) -> list[TenantShardId]:
@@ -81,11 +90,15 @@ class Reported:
 
 
 _IMPORT = "tenant_id = %s AND timeline_id = %s"
-_COLUMNS = "tenant_id, timeline_id, shard_statuses, request, created_at, last_changes"
+_COLUMNS = "tenant_id, timeline_id, shard_statuses, request, created_at, shard_history"
 
 
 def now_rfc3339() -> str:
     return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def _jobs(status: ShardImportStatus) -> int | None:
+    return status.progress.jobs if isinstance(status, InProgress) and status.progress else None
 
 
 def _json(value: object) -> str:
@@ -100,7 +113,7 @@ def _row(row: Any, *, finished: bool) -> ImportRow:
         request=row.request,
         created=True if finished else row.created,
         created_at=row.created_at.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
-        last_changes=row.last_changes,
+        history=row.shard_history,
         finished=finished,
         error=row.error if finished else None,
     )
@@ -280,14 +293,14 @@ async def report(
                 f"""
                 UPDATE timeline_imports SET
                     shard_statuses = jsonb_set(shard_statuses, ARRAY[%s], %s),
-                    last_changes = jsonb_set(last_changes, ARRAY[%s], to_jsonb(%s::text))
+                    shard_history = jsonb_set(shard_history, ARRAY[%s], %s)
                 WHERE {_IMPORT} RETURNING shard_statuses
                 """,
                 [
                     slug,
                     _json(reported.to_json()),
                     slug,
-                    now_rfc3339(),
+                    _json({"changed_at": now_rfc3339(), "jobs": _jobs(reported) or _jobs(recorded)}),
                     str(shard.tenant_id),
                     str(timeline),
                 ],
