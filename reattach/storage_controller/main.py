@@ -31,7 +31,7 @@ def main(argv: list[str] | None = None) -> int:
     """Serves until a signal ends it. The exit status: 0, or 1 if it could not start."""
     config, ignored = parse_arguments(argv)
     start_logging()
-    log.info("INFO version: storage_controller %s", __version__)
+    log.info("version: storage_controller %s", __version__)
     if config.dev:
         log.warning("Starting in dev mode: this may be an insecure configuration.")
     for flag in ignored:

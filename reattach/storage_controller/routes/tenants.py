@@ -74,6 +74,7 @@ async def update_policy(controller: Controller, request: Request) -> object:
     async with controller.locks.exclusive(tenant, "UpdatePolicy"):
         await failpoints.sleep_for_returned_ms(Point.UPDATE_POLICY_LOCKED)
         await controller.tenants.update_policy(tenant, body)
+    return None
 
 
 async def _config_request(request: Request) -> tuple[TenantId, dict[str, Any]]:
