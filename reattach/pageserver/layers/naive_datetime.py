@@ -10,7 +10,7 @@ _TEXT = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.(\d+))?")
 
 def format_naive(time: datetime) -> str:
     """The text of a UTC time, with the shortest exact fraction."""
-    text = time.strftime("%Y-%m-%dT%H:%M:%S")
+    text = time.replace(tzinfo=None, microsecond=0).isoformat()
     if time.microsecond % 1000:
         return f"{text}.{time.microsecond:06d}"
     return f"{text}.{time.microsecond // 1000:03d}" if time.microsecond else text
