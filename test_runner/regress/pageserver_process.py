@@ -147,9 +147,7 @@ class PageserverProcess:
     # HTTP
 
     def request(self, method: str, path: str, **options: Any) -> requests.Response:
-        return self.session.request(
-            method, f"http://127.0.0.1:{self.http_port}{path}", timeout=40, **options
-        )
+        return self.session.request(method, f"http://127.0.0.1:{self.http_port}{path}", timeout=40, **options)
 
     def call(self, method: str, path: str, body: Json = None, *, expect: int = 200) -> Json:
         """The JSON answer; fails unless the status is `expect`."""

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from fixtures.ports import PortDistributor
-from fixtures.processes import Launcher, wait_for
+from fixtures.processes import Launcher
 from reattach.api.ids import TenantId, TenantShardId, TimelineId
 from reattach.api.key import BLCKSZ, RelTag
 from test_runner.regress.pageserver_controller import FakeController, serve_controller

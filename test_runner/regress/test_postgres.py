@@ -155,6 +155,15 @@ class TestVanilla:
         vanilla_pg.server.kill()
         assert pid not in segments.read_text().split()
 
+    def test_library_of_the_public_system_is_not_asked_for(self, vanilla_pg: VanillaPostgres) -> None:
+        vanilla_pg.configure(["shared_preload_libraries='neon_rmgr'", "work_mem = 3MB"])
+        vanilla_pg.start()
+        assert vanilla_pg.safe_psql_scalar("show work_mem") == "3MB"
+        vanilla_pg.stop()
+        vanilla_pg.configure(["shared_preload_libraries='klingon'"])
+        with pytest.raises(ProcessDied, match="klingon"):
+            vanilla_pg.start()
+
     def test_hba(self, vanilla_pg: VanillaPostgres) -> None:
         vanilla_pg.edit_hba(["host all nobody_else 127.0.0.1/32 reject"])
         vanilla_pg.start()

@@ -185,7 +185,9 @@ class FakePageserver:
                 self.locations[shard] |= {"mode": "Secondary", "generation": None}
             else:
                 self.on_generation(shard, entry["gen"])
-                self._attach(shard, {**self.locations[shard], "mode": entry["mode"], "generation": entry["gen"]})
+                self._attach(
+                    shard, {**self.locations[shard], "mode": entry["mode"], "generation": entry["gen"]}
+                )
 
     def _attach(self, shard: str, conf: dict[str, Any]) -> None:
         location = Location(conf, self.remote.load(shard, int(conf["generation"])))
@@ -268,9 +270,7 @@ class FakePageserver:
                 self._attach(shard, conf)
         return 200, {"shards": [], "stripe_size": None}
 
-    def _timelines(
-        self, method: str, shard: str, location: Location, rest: list[str], body: Any
-    ) -> Answer:
+    def _timelines(self, method: str, shard: str, location: Location, rest: list[str], body: Any) -> Answer:
         match (method, rest):
             case ("GET", ["timeline"]):
                 visible = [t for t, indexed in location.timelines.items() if indexed.imported]

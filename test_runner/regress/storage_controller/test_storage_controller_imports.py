@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from test_runner.regress.storage_controller.cloud import Cloud
 from test_runner.regress.storage_controller.conftest import MakeCloud
 
 
