@@ -34,7 +34,10 @@ CONNECTION_TIMEOUT = 1.0
 RECONNECT_BUDGET = 1.5
 """Seconds that a transaction may spend on finding a connection that works."""
 _POOL_SLICE = 0.1
-"""The pool tries to connect anew only when somebody asks, so waiting is asking again and again."""
+"""The pool connects anew only when somebody asks, so waiting for it is asking again and again.
+
+Whoever waits for others to be done does so before, in order.
+"""
 
 _RETRIED = (psycopg.errors.SerializationFailure, psycopg.errors.DeadlockDetected)
 
@@ -60,6 +63,7 @@ class Database:
 
     def __init__(self, url: str, metrics: Metrics) -> None:
         self._metrics = metrics
+        self._slots = asyncio.Semaphore(MAX_CONNECTIONS)
         self._pool: AsyncConnectionPool[AsyncConnection[Any]] = AsyncConnectionPool(
             url,
             open=False,
@@ -107,7 +111,19 @@ class Database:
         return result
 
     async def _run(self, operation: Read | Write, body: Callable[[Cursor], Awaitable[T]]) -> T:
-        asked = time.monotonic()
+        try:
+            async with asyncio.timeout(CONNECTION_TIMEOUT):
+                await self._slots.acquire()
+        except TimeoutError as e:
+            self._metrics.database_query_error.labels("pool", operation).inc()
+            raise DatabaseUnavailable(f"no database connection came free: {operation}") from e
+        try:
+            return await self._retry(operation, body)
+        finally:
+            self._slots.release()
+
+    async def _retry(self, operation: Read | Write, body: Callable[[Cursor], Awaitable[T]]) -> T:
+        began = time.monotonic()
         conflicts = failures = 0
         while True:
             started = time.monotonic()
@@ -122,22 +138,19 @@ class Database:
                 if conflicts > MAX_SERIALIZATION_RETRIES:
                     raise DatabaseUnavailable(f"database is too busy: {operation}: {e}") from e
                 await asyncio.sleep(random.uniform(0, 0.002 * min(conflicts, 20)))
+            except PoolClosed as e:
+                raise ShuttingDown from e
             except (psycopg.OperationalError, psycopg.InterfaceError) as e:
                 self._metrics.database_query_error.labels("connection", operation).inc()
                 failures += 1
-                if not _is_connection_loss(e) or time.monotonic() > asked + RECONNECT_BUDGET:
+                if not _is_connection_loss(e) or time.monotonic() > began + RECONNECT_BUDGET:
                     raise DatabaseUnavailable(f"database is unavailable: {operation}: {e}") from e
                 if failures == 1:
                     log.info("database connection failed, will retry: %s: %s", operation, e)
+                if not isinstance(e, PoolTimeout):
                     # One broken connection mostly means that they all are.
                     await self._pool.drain()
-                await asyncio.sleep(0.01 * min(failures, 10))
-            except PoolTimeout as e:
-                self._metrics.database_query_error.labels("pool", operation).inc()
-                if time.monotonic() > asked + CONNECTION_TIMEOUT:
-                    raise DatabaseUnavailable(f"no database connection came free: {operation}: {e}") from e
-            except PoolClosed as e:
-                raise ShuttingDown from e
+                    await asyncio.sleep(0.01 * min(failures, 10))
 
 
 def _is_connection_loss(error: psycopg.Error) -> bool:
