@@ -41,7 +41,8 @@ def control_file(
 
 def with_crc(raw: bytes | bytearray, size: int = 8192) -> bytes:
     """The control file with the CRC that its fields need."""
-    return raw[:288] + google_crc32c.value(bytes(raw[:288])).to_bytes(4, "little") + bytes(size - 292)
+    crc: int = google_crc32c.value(bytes(raw[:288]))
+    return bytes(raw[:288]) + crc.to_bytes(4, "little") + bytes(size - 292)
 
 
 @dataclass
