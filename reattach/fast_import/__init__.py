@@ -1,0 +1,1 @@
+"""Copies a running PostgreSQL database into an import bucket, or into another database."""
