@@ -16,6 +16,10 @@ class TransportError(Exception):
     """No usable response came: refused, reset, cut short, not HTTP, or too late. The text names the URL."""
 
 
+class _BadResponse(Exception):
+    """What came is no whole response."""
+
+
 @dataclass(slots=True)
 class HttpResponse:
     status: int
@@ -72,10 +76,10 @@ async def _exchange(
         while not collector.complete and (data := await reader.read(256 * 1024)):
             parser.feed_data(data)
             if collector.size > MAX_RESPONSE_BYTES:
-                raise TransportError(f"response is larger than {MAX_RESPONSE_BYTES} bytes: {method} {url}")
+                raise _BadResponse(f"response is larger than {MAX_RESPONSE_BYTES} bytes")
         framed = "content-length" in collector.headers or "transfer-encoding" in collector.headers
         if not collector.complete and (framed or not collector.headers):
-            raise TransportError(f"connection closed before message completed: {method} {url}")
+            raise _BadResponse("connection closed before message completed")
         return HttpResponse(parser.get_status_code(), collector.headers, b"".join(collector.chunks))
     finally:
         writer.transport.abort()
@@ -103,7 +107,7 @@ async def request(
             return await _exchange(method, url, body, headers or {}, tls)
     except TimeoutError as e:
         raise TransportError(f"error sending request for url ({url}): no answer in {timeout} s") from e
-    except (OSError, ValueError, httptools.HttpParserError) as e:
+    except (OSError, ValueError, httptools.HttpParserError, _BadResponse) as e:
         raise TransportError(f"error sending request for url ({url}): {e}") from e
 
 

@@ -9,6 +9,7 @@ from starlette.responses import Response
 
 from reattach.api.timeline import TimelineInfo
 from reattach.pageserver.http.api import TENANT, TIMELINE, Api, Route, routes_of, shard_id, timeline_id
+from reattach.pageserver.scope import ScopeClosed
 from reattach.pageserver.timeline.activate import activate_post_import
 from reattach.pageserver.timeline.create import TimelineCreateRequest, create_timeline
 from reattach.pageserver.timeline.delete import delete_timeline
@@ -71,7 +72,7 @@ async def detail(api: Api, request: Request) -> object:
 async def create(api: Api, request: Request) -> Response:
     body = await read_json(request, TimelineCreateRequest)
     shard = await api.attached(request)
-    return json_response(await create_timeline(shard, body), 201)
+    return json_response(await shard.scope.run(create_timeline(shard, body)), 201)
 
 
 async def delete(api: Api, request: Request) -> Response:
@@ -81,7 +82,7 @@ async def delete(api: Api, request: Request) -> Response:
     except NotFound as e:
         raise PreconditionFailed("Requested tenant is missing") from e
     await shard.wait_active()
-    await delete_timeline(shard, id_)
+    await shard.scope.run(delete_timeline(shard, id_))
     return json_response(None, 202)
 
 
@@ -96,8 +97,11 @@ async def activate(api: Api, request: Request) -> TimelineInfo:
     activation = shard.scope.spawn(activate_post_import(shard, id_))
     done, _ = await asyncio.wait({activation}, timeout=timeout_ms / 1000)
     if not done:
+        activation.add_done_callback(lambda task: task.cancelled() or task.exception())
         raise Timeout("Timeline activation timed out")
-    return await activation
+    if activation.cancelled():
+        raise ScopeClosed
+    return activation.result()
 
 
 async def checkpoint(api: Api, request: Request) -> object:

@@ -7,12 +7,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import toml
-
 from reattach.api.ids import ShardIndex
 from reattach.api.location import LocationConfig, LocationConfigMode, SecondaryConf
 from reattach.api.shard import DEFAULT_STRIPE_SIZE, ShardIdentity
 from reattach.pageserver.files import write_atomically
+from reattach.pageserver.toml_text import table
 from reattach.runtime.errors import BadRequest
 
 FILE = "config-v1"
@@ -20,7 +19,6 @@ FILE = "config-v1"
 _HEADER = """\
 # This file contains a specific per-tenant's config.
 #  It is read in case of pageserver restart.
-
 """
 
 _SHARD_LAYOUT = 1
@@ -84,36 +82,36 @@ class LocationConf:
     def to_toml(self) -> str:
         if self.is_attached:
             name = self.mode.value.removeprefix("Attached")
-            mode: dict[str, Any] = {"Attached": {"generation": self.generation, "attach_mode": name}}
+            mode = table("mode.Attached", {"generation": self.generation, "attach_mode": name})
         else:
-            mode = {"Secondary": {"warm": self.warm}}
+            mode = table("mode.Secondary", {"warm": self.warm})
         shard = {
             "number": self.shard.number,
             "count": self.shard.count,
             "stripe_size": self.shard.stripe_size,
             "layout": _SHARD_LAYOUT,
         }
-        return _HEADER + toml.dumps({"mode": mode, "shard": shard, "tenant_conf": self.tenant_conf})
+        return "\n".join([_HEADER, mode, table("shard", shard), table("tenant_conf", self.tenant_conf)])
 
     @classmethod
     def from_toml(cls, text: str) -> LocationConf:
         """Raises BadLocationFile."""
         try:
-            table = tomllib.loads(text)
+            found = tomllib.loads(text)
             shard = ShardIdentity(
-                int(table["shard"]["number"]),
-                int(table["shard"]["count"]),
-                int(table["shard"]["stripe_size"]),
+                int(found["shard"]["number"]),
+                int(found["shard"]["count"]),
+                int(found["shard"]["stripe_size"]),
             )
-            tenant_conf = dict(table.get("tenant_conf", {}))
-            match table["mode"]:
+            tenant_conf = dict(found.get("tenant_conf", {}))
+            match found["mode"]:
                 case {"Attached": {"generation": int(generation), "attach_mode": str(name)}}:
                     return cls(LocationConfigMode(f"Attached{name}"), generation, shard, tenant_conf)
                 case {"Secondary": {"warm": bool(warm)}}:
                     return cls(LocationConfigMode.SECONDARY, None, shard, tenant_conf, warm)
         except (KeyError, TypeError, ValueError) as e:
             raise BadLocationFile(f"malformed {FILE}: {e!r}") from e
-        raise BadLocationFile(f"malformed {FILE}: unknown mode {table['mode']!r}")
+        raise BadLocationFile(f"malformed {FILE}: unknown mode {found['mode']!r}")
 
 
 def _requested_shard(request: LocationConfig, index: ShardIndex) -> ShardIdentity:

@@ -19,34 +19,33 @@ log = logging.getLogger(__name__)
 async def activate_post_import(shard: TenantShard, timeline_id: TimelineId) -> TimelineInfo:
     """Records in the index that the import is done and shows the timeline. Idempotent.
 
-    Raises ResourceUnavailable while the import runs, PreconditionFailed if it failed, NotFound if there is
-    no such timeline.
+    Runs as a task of the shard's scope. Raises ResourceUnavailable while the import runs, PreconditionFailed
+    if it failed, NotFound if there is no such timeline.
     """
-    with shard.scope.section():
-        task = shard.importing.get(timeline_id)
-        if task is not None:
-            if timeline_id in shard.deleting:
-                raise PreconditionFailed("timeline is being deleted")
-            if task.is_running:
-                raise ResourceUnavailable("Import task still running")
-            if task.failure is not None:
-                raise PreconditionFailed(f"Import failed: {task.failure}")
-            if not task.has_succeeded:
-                raise InternalError("Import task ended without a result; the next attach starts it again")
-            client = task.timeline.client
-            if isinstance(client.import_state, ImportInProgress):
-                client.set_import_state(client.import_state.finish())
-                client.schedule_index_upload()
-            await client.wait_completion()
-            if task.timeline.is_stopping:
-                raise ScopeClosed
-            if shard.importing.pop(timeline_id, None) is not None:
-                # Nothing else of the tenant shard changes, so that its other imports go on undisturbed.
-                client.trust_index()
-                task.timeline.state = TimelineState.ACTIVE
-                shard.timelines[timeline_id] = task.timeline
-                log.info("imported timeline %s is active", task.timeline)
-        timeline = shard.timeline(timeline_id)
-        if timeline.state is not TimelineState.ACTIVE:
-            raise InternalError(f"Timeline activation failed, state: {timeline.state}")
-        return timeline_info(timeline)
+    task = shard.importing.get(timeline_id)
+    if task is not None:
+        if timeline_id in shard.deleting:
+            raise PreconditionFailed("timeline is being deleted")
+        if task.is_running:
+            raise ResourceUnavailable("Import task still running")
+        if task.failure is not None:
+            raise PreconditionFailed(f"Import failed: {task.failure}")
+        if not task.has_succeeded:
+            raise InternalError("Import task ended without a result; the next attach starts it again")
+        client = task.timeline.client
+        if isinstance(client.import_state, ImportInProgress):
+            client.set_import_state(client.import_state.finish())
+            client.schedule_index_upload()
+        await client.wait_completion()
+        if task.timeline.is_stopping:
+            raise ScopeClosed
+        if shard.importing.pop(timeline_id, None) is not None:
+            # Nothing else of the tenant shard changes, so that its other imports go on undisturbed.
+            client.trust_index()
+            task.timeline.state = TimelineState.ACTIVE
+            shard.timelines[timeline_id] = task.timeline
+            log.info("imported timeline %s is active", task.timeline)
+    timeline = shard.timeline(timeline_id)
+    if timeline.state is not TimelineState.ACTIVE:
+        raise InternalError(f"Timeline activation failed, state: {timeline.state}")
+    return timeline_info(timeline)

@@ -43,22 +43,21 @@ class TimelineCreateRequest(msgspec.Struct, frozen=True):
 
 
 async def create_timeline(shard: TenantShard, request: TimelineCreateRequest) -> TimelineInfo:
-    """Returns once the timeline is durable; its import goes on behind.
+    """Returns once the timeline is durable; its import goes on behind. Runs as a task of the shard's scope.
 
     Asking again with the same idempotency key gives the same answer, whatever the import has come to.
     """
     if request.ancestor_timeline_id is not None or request.import_pgdata is None:
         raise NotAcceptable(_NO_WAL)
     timeline_id, wanted = request.new_timeline_id, request.import_pgdata
-    with shard.scope.section():
-        existing = _existing(shard, timeline_id, wanted.idempotency_key)
-        if existing is not None:
-            return timeline_info(existing)
-        shard.creating.add(timeline_id)
-        try:
-            return timeline_info(await _create(shard, timeline_id, wanted))
-        finally:
-            shard.creating.discard(timeline_id)
+    existing = _existing(shard, timeline_id, wanted.idempotency_key)
+    if existing is not None:
+        return timeline_info(existing)
+    shard.creating.add(timeline_id)
+    try:
+        return timeline_info(await _create(shard, timeline_id, wanted))
+    finally:
+        shard.creating.discard(timeline_id)
 
 
 def _existing(shard: TenantShard, timeline_id: TimelineId, idempotency_key: str) -> Timeline | None:

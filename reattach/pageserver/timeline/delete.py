@@ -30,36 +30,36 @@ class DeletionInterrupted(Exception):
 async def delete_timeline(shard: TenantShard, timeline_id: TimelineId) -> None:
     """Returns once the deletion is certain to happen, whatever happens to this process; it goes on behind.
 
-    Raises NotFound also when the deletion is complete, Conflict while it runs.
+    Runs as a task of the shard's scope. Raises NotFound also when the deletion is complete, Conflict while it
+    runs.
     """
-    with shard.scope.section():
-        if timeline_id in shard.deleting:
-            raise Conflict("Timeline deletion is already in progress")
-        if timeline_id in shard.creating:
-            raise Conflict("Timeline is being created")
-        task = shard.importing.get(timeline_id)
-        timeline = shard.timelines.get(timeline_id) if task is None else task.timeline
-        if timeline is None:
-            raise NotFound("timeline not found")
-        if any(each.metadata.ancestor_timeline == timeline_id for each in shard.timelines.values()):
-            raise PreconditionFailed("Cannot delete timeline which has child timelines")
-        shard.deleting.add(timeline_id)
+    if timeline_id in shard.deleting:
+        raise Conflict("Timeline deletion is already in progress")
+    if timeline_id in shard.creating:
+        raise Conflict("Timeline is being created")
+    task = shard.importing.get(timeline_id)
+    timeline = shard.timelines.get(timeline_id) if task is None else task.timeline
+    if timeline is None:
+        raise NotFound("timeline not found")
+    if any(each.metadata.ancestor_timeline == timeline_id for each in shard.timelines.values()):
+        raise PreconditionFailed("Cannot delete timeline which has child timelines")
+    shard.deleting.add(timeline_id)
+    try:
+        if task is not None:
+            timeline.state = TimelineState.STOPPING
+            await task.cancel()
+        await timeline.shutdown(0)
+        await _fail_if_asked("timeline-delete-before-index-deleted-at")
+        await failpoints.pausable("persist_deleted_index_part")
         try:
-            if task is not None:
-                timeline.state = TimelineState.STOPPING
-                await task.cancel()
-            await timeline.shutdown(0)
-            await _fail_if_asked("timeline-delete-before-index-deleted-at")
-            await failpoints.pausable("persist_deleted_index_part")
-            try:
-                await timeline.client.persist_deleted_at()
-            except RemoteError as e:
-                raise InternalError(f"could not mark the timeline as deleted: {e}") from e
-            await _fail_if_asked("timeline-delete-before-schedule")
-            shard.scope.spawn(log_failure("timeline deletion", finish_deletion(shard, timeline_id)))
-        except BaseException:
-            shard.deleting.discard(timeline_id)
-            raise
+            await timeline.client.persist_deleted_at()
+        except RemoteError as e:
+            raise InternalError(f"could not mark the timeline as deleted: {e}") from e
+        await _fail_if_asked("timeline-delete-before-schedule")
+        shard.scope.spawn(log_failure("timeline deletion", finish_deletion(shard, timeline_id)))
+    except BaseException:
+        shard.deleting.discard(timeline_id)
+        raise
 
 
 def load_deleted(shard: TenantShard, timeline_id: TimelineId, index: IndexPart) -> Timeline:

@@ -8,6 +8,7 @@ import logging
 from reattach.api.import_status import Done, Error, ShardImportStatus
 from reattach.api.location import ImportLocation
 from reattach.pageserver.context import Context
+from reattach.pageserver.import_pgdata.task import run_import
 from reattach.pageserver.timeline.import_target import TimelineImportTarget
 from reattach.pageserver.timeline.timeline import Timeline
 from reattach.pageserver.upcalls import ImportStatusClient
@@ -56,9 +57,6 @@ class ImportTask:
         await asyncio.gather(self._task, return_exceptions=True)
 
     async def _run(self) -> None:
-        # Pulls in the heavy half of the process, which a start without imports should not wait for.
-        from reattach.pageserver.import_pgdata.task import run_import
-
         timeline = self.timeline
         with span(
             "import_pgdata",
