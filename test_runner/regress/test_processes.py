@@ -18,6 +18,7 @@ import pytest
 
 from fixtures.processes import (
     CommandFailed,
+    CompletedRun,
     Launcher,
     Process,
     ProcessDied,
@@ -457,3 +458,50 @@ def test_launcher_runs_no_thread(launcher: Launcher) -> None:
     threads = Path(f"/proc/{launcher._server.pid}/task")
     assert len(list(threads.iterdir())) == 1
     assert threading.active_count() >= 1
+
+
+class TestOwnPrograms:
+    """A program of ours runs in a fork of the launcher; it must behave as if a shell had started it."""
+
+    PROGRAM = Path(sys.executable).parent / "fast_import"
+
+    @pytest.fixture(params=["launcher", "shell"])
+    def run(self, request: pytest.FixtureRequest, launcher: Launcher) -> Callable[..., CompletedRun]:
+        def by_launcher(*arguments: str, env: dict[str, str] | None = None) -> CompletedRun:
+            return launcher.run([self.PROGRAM, *arguments], timeout=30, check=False, env=env)
+
+        def by_shell(*arguments: str, env: dict[str, str] | None = None) -> CompletedRun:
+            argv = (str(self.PROGRAM), *arguments)
+            done = subprocess.run(argv, capture_output=True, text=True, env=env, timeout=30)
+            return CompletedRun(argv, done.returncode, done.stdout, done.stderr)
+
+        return by_launcher if request.param == "launcher" else by_shell
+
+    def test_usage(self, run: Callable[..., CompletedRun]) -> None:
+        done = run()
+        assert done.returncode == 2
+        assert done.stderr.startswith("usage: fast_import ")
+        assert run("--help").returncode == 0
+
+    def test_environment_and_code_of_main(self, run: Callable[..., CompletedRun], tmp_path: Path) -> None:
+        env = {f"NEON_IMPORTER_{name}": str(tmp_path) for name in ("WORKDIR", "PG_BIN_DIR", "PG_LIB_DIR")}
+        done = run("pgdata", env=env)
+        assert (done.returncode, done.stderr) == (
+            1,
+            "fast_import: spec must be provided for pgdata command\n",
+        )
+        assert done.stdout.splitlines()[0].endswith(" INFO starting")
+
+    def test_is_a_process_of_its_own(self, launcher: Launcher, test_output_dir: Path) -> None:
+        process = launcher.start("fast_import", [self.PROGRAM, "--help"], log_path=test_output_dir / "log")
+        assert process.pid != launcher._server.pid
+        assert process.wait(10) == 0
+
+    def test_traceback_goes_to_the_log(self, launcher: Launcher, test_output_dir: Path) -> None:
+        process = launcher.start(
+            "bucket",
+            [sys.executable, "-m", "reattach.import_bucket", "--listen", "127.0.0.1:1", "--spool", "/proc/x"],
+            log_path=test_output_dir / "log",
+        )
+        assert process.wait(10) != 0
+        assert process.log_path.stat().st_size > 0
