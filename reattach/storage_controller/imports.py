@@ -8,7 +8,6 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
-from weakref import WeakValueDictionary
 
 from reattach.api.controller import TimelineCreateRequest, TimelineImportInfo
 from reattach.api.ids import TenantId, TenantShardId, TimelineId
@@ -33,6 +32,7 @@ from reattach.storage_controller.db.database import Database, until_available
 from reattach.storage_controller.db.imports import ImportKey, ImportRow
 from reattach.storage_controller.import_creation import Creation, ImportCreator
 from reattach.storage_controller.import_finalization import Finalizer
+from reattach.storage_controller.import_reports import StatusReports
 from reattach.storage_controller.metrics import Metrics
 
 log = logging.getLogger(__name__)
@@ -68,7 +68,7 @@ class Imports:
         self._creations: dict[ImportKey, tuple[Creation, asyncio.Task[None]]] = {}
         self._finalizations: dict[ImportKey, _Finalization] = {}
         self._deleting: dict[ImportKey | TenantId, int] = {}
-        self._reporting: WeakValueDictionary[ImportKey, asyncio.Lock] = WeakValueDictionary()
+        self._reports = StatusReports(db, background)
 
     async def resume(self) -> None:
         """After a start: takes up every import where the last process left it. Raises DatabaseUnavailable."""
@@ -137,9 +137,7 @@ class Imports:
         shard, timeline, status = request.tenant_shard_id, request.timeline_id, request.status
         key = (shard.tenant_id, timeline)
         try:
-            # Shards of one import share its row; queueing here is cheaper than a conflict in the database.
-            async with self._reporting.setdefault(key, asyncio.Lock()):
-                reported = await table.report(self._db, shard, timeline, request.generation, status)
+            reported = await self._reports.submit(request)
         except table.StaleGeneration:
             log.info(
                 "Rejecting import progress update from stale generation: %s %s", shard, request.generation

@@ -9,10 +9,8 @@ from typing import Any
 
 from reattach.api import codec
 from reattach.api.ids import ShardIndex, TenantId, TenantShardId, TimelineId
-from reattach.api.import_status import Error, InProgress, ShardImportStatus
+from reattach.api.import_status import Error, ShardImportStatus
 from reattach.storage_controller.core import import_state
-from reattach.storage_controller.core.import_state import Transition
-from reattach.storage_controller.db import shards
 from reattach.storage_controller.db.database import Cursor, Database
 from reattach.storage_controller.points import Read, Write
 
@@ -81,24 +79,12 @@ class UnknownImport(Exception):
     """No such import, or it does not have this shard. The text says which."""
 
 
-@dataclass(frozen=True, slots=True)
-class Reported:
-    """What became of a reported status. `complete`: every shard of the import has ended."""
-
-    transition: Transition
-    complete: bool
-
-
 _IMPORT = "tenant_id = %s AND timeline_id = %s"
 _COLUMNS = "tenant_id, timeline_id, shard_statuses, request, created_at, shard_history"
 
 
 def now_rfc3339() -> str:
     return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-
-
-def _jobs(status: ShardImportStatus) -> int | None:
-    return status.progress.jobs if isinstance(status, InProgress) and status.progress else None
 
 
 def _json(value: object) -> str:
@@ -213,110 +199,57 @@ async def mark_created(db: Database, tenant: TenantId, timeline: TimelineId) -> 
     await db.write(Write.IMPORT_CREATED, body)
 
 
-async def _fenced(
-    cursor: Cursor, shard: TenantShardId, timeline: TimelineId, generation: int, missing: str
-) -> ShardImportStatus:
-    """The recorded status, if `generation` is current. Until the transaction ends, it stays current.
-
-    Raises StaleGeneration, UnknownTenantShard, UnknownImport.
-    """
-    await cursor.execute(
-        """
-        SELECT s.generation, i.shard_statuses -> %s AS status
-        FROM tenant_shards s JOIN timeline_imports i ON i.tenant_id = s.tenant_id AND i.timeline_id = %s
-        WHERE s.tenant_id = %s AND s.shard_number = %s AND s.shard_count = %s FOR SHARE OF s
-        """,
-        [str(shard.shard_index), str(timeline), *shards.key(shard)],
-    )
-    row = await cursor.fetchone()
-    if row is None:
-        return await _fenced_without_import(cursor, shard, timeline, generation, missing)
-    if row.generation != generation:
-        raise StaleGeneration
-    if row.status is None:
-        raise UnknownImport(f"shard {shard.shard_index} not found")
-    return ShardImportStatus.from_json(row.status)
-
-
-async def _fenced_without_import(
-    cursor: Cursor, shard: TenantShardId, timeline: TimelineId, generation: int, missing: str
-) -> ShardImportStatus:
-    await cursor.execute(
-        """
-        SELECT s.generation, f.shard_statuses -> %s AS status
-        FROM tenant_shards s LEFT JOIN finished_imports f ON f.tenant_id = s.tenant_id AND f.timeline_id = %s
-        WHERE s.tenant_id = %s AND s.shard_number = %s AND s.shard_count = %s
-        """,
-        [str(shard.shard_index), str(timeline), *shards.key(shard)],
-    )
-    row = await cursor.fetchone()
-    if row is None:
-        raise UnknownTenantShard(f"{shard} shard not found")
-    if row.generation != generation:
-        raise StaleGeneration
-    status = None if row.status is None else ShardImportStatus.from_json(row.status)
-    if isinstance(status, Error):
-        # After a re-attach its pageserver asks again: it must hear of the end, or would ask for ever (I11).
-        return status
-    raise UnknownImport(f"{missing} for {shard.tenant_id}/{timeline} not found")
-
-
 async def status(
     db: Database, shard: TenantShardId, timeline: TimelineId, generation: int
 ) -> ShardImportStatus:
-    """Raises StaleGeneration, UnknownTenantShard, UnknownImport."""
+    """A shard's recorded status. Raises StaleGeneration, UnknownTenantShard, UnknownImport."""
 
     async def body(cursor: Cursor) -> ShardImportStatus:
-        return await _fenced(cursor, shard, timeline, generation, "import")
+        await cursor.execute(
+            """
+            SELECT s.generation, i.shard_statuses, f.shard_statuses AS finished
+            FROM tenant_shards s
+            LEFT JOIN timeline_imports i ON i.tenant_id = s.tenant_id AND i.timeline_id = %(timeline)s
+            LEFT JOIN finished_imports f ON f.tenant_id = s.tenant_id AND f.timeline_id = %(timeline)s
+            WHERE s.tenant_id = %(tenant)s AND s.shard_number = %(number)s AND s.shard_count = %(count)s
+            """,
+            {
+                "timeline": str(timeline),
+                "tenant": str(shard.tenant_id),
+                "number": shard.shard_number,
+                "count": shard.shard_count,
+            },
+        )
+        row = await cursor.fetchone()
+        if row is None:
+            raise UnknownTenantShard(f"{shard} shard not found")
+        if row.generation != generation:
+            raise StaleGeneration
+        return recorded_status(shard, timeline, row.shard_statuses, row.finished, missing="import")
 
     return await db.read(Read.IMPORT_STATUS, body)
 
 
-async def report(
-    db: Database,
+def recorded_status(
     shard: TenantShardId,
     timeline: TimelineId,
-    generation: int,
-    reported: ShardImportStatus,
-) -> Reported:
-    """Records a shard's status if the generation is current and the status may follow the recorded one.
-
-    Check and write are one transaction (I4). Raises StaleGeneration, UnknownTenantShard, UnknownImport.
-    """
-
-    async def body(cursor: Cursor) -> Reported:
-        recorded = await _fenced(cursor, shard, timeline, generation, "Import")
-        outcome = import_state.transition(recorded, reported)
-        slug = str(shard.shard_index)
-        if outcome is Transition.STORE:
-            await cursor.execute(
-                f"""
-                UPDATE timeline_imports SET
-                    shard_statuses = jsonb_set(shard_statuses, ARRAY[%s], %s),
-                    shard_history = jsonb_set(shard_history, ARRAY[%s], %s)
-                WHERE {_IMPORT} RETURNING shard_statuses
-                """,
-                [
-                    slug,
-                    _json(reported.to_json()),
-                    slug,
-                    _json({"changed_at": now_rfc3339(), "jobs": _jobs(reported) or _jobs(recorded)}),
-                    str(shard.tenant_id),
-                    str(timeline),
-                ],
-            )
-        elif outcome is Transition.UNCHANGED and reported.is_terminal:
-            await cursor.execute(
-                f"SELECT shard_statuses FROM timeline_imports WHERE {_IMPORT}",
-                [str(shard.tenant_id), str(timeline)],
-            )
-        else:
-            return Reported(outcome, complete=False)
-        row = await cursor.fetchone()
-        complete = row is not None and import_state.is_complete(import_state.from_record(row.shard_statuses))
-        return Reported(outcome, complete)
-
-    return await db.write(Write.UPDATE_IMPORT, body)
+    unfinished: dict[str, Any] | None,
+    finished: dict[str, Any] | None,
+    *,
+    missing: str,
+) -> ShardImportStatus:
+    """The shard's status out of the import's record. Raises UnknownImport."""
+    slug = str(shard.shard_index)
+    if unfinished is not None:
+        if slug not in unfinished:
+            raise UnknownImport(f"shard {slug} not found")
+        return ShardImportStatus.from_json(unfinished[slug])
+    if finished is not None and slug in finished:
+        status = ShardImportStatus.from_json(finished[slug])
+        if isinstance(status, Error):
+            # After a re-attach its pageserver asks again; unless it hears of the end it asks for ever (I11).
+            return status
+    raise UnknownImport(f"{missing} for {shard.tenant_id}/{timeline} not found")
 
 
 async def finish(db: Database, tenant: TenantId, timeline: TimelineId, error: str | None) -> None:

@@ -69,7 +69,7 @@ class Location:
 
 @dataclass(frozen=True)
 class Fault:
-    """Answers the next `times` requests whose `METHOD path` matches with `status`; None: cut the connection."""
+    """Answers the next `times` requests whose `METHOD path` matches with `status`; None: hangs up."""
 
     pattern: str
     status: int | None
