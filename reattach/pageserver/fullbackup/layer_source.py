@@ -4,25 +4,31 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import AsyncGenerator, Iterator, Sequence
-from contextlib import aclosing, asynccontextmanager
+from contextlib import aclosing, contextmanager
 from itertools import pairwise
-from typing import Generic, Protocol, TypeVar
+from typing import Generic, NamedTuple, Protocol, TypeVar
 
 from reattach.api.key import KEY_MAX, KEY_MIN, Key, KeyRange
 from reattach.api.layer_name import LayerName
 from reattach.api.lsn import Lsn
 from reattach.api.shard import ShardIdentity
 from reattach.pageserver.blocking import run_blocking
-from reattach.pageserver.fullbackup.read_ahead import read_ahead
+from reattach.pageserver.fullbackup.in_order import in_order
 from reattach.pageserver.fullbackup.source import BackupError, MissingKey
 from reattach.pageserver.layers.blobs import Buffer
 from reattach.pageserver.layers.errors import LayerCorrupted
-from reattach.pageserver.layers.image_layer_reader import BULK_BYTES, ImageLayerReader
+from reattach.pageserver.layers.image_layer_reader import ImageLayerReader
 from reattach.pageserver.layers.timeline_metadata import TimelineMetadata
 from reattach.pageserver.remote.storage import ObjectNotFound
 from reattach.pageserver.scope import ScopeClosed
 
 _ALL_KEYS = KeyRange(KEY_MIN, KEY_MAX)
+
+_BATCH_BLOCKS = 256
+"""Pages that are read at a time: 2 MiB."""
+
+_AHEAD = 3
+"""Batches that are being read or wait to be sent, so memory for about twice as many."""
 
 
 class Layer(Protocol):
@@ -72,36 +78,49 @@ class LayerSource(Generic[AnyLayer]):
 
     async def values(self, keys: Sequence[Key]) -> list[bytes | None]:
         by_layer: dict[AnyLayer, list[Key]] = {}
-        found: dict[Key, bytes | None] = {}
+        found: dict[Key, bytes] = {}
         for key in keys:
-            layer = self._layer_of(key)
-            if layer is not None:
+            if (layer := self._layer_of(key)) is not None:
                 by_layer.setdefault(layer, []).append(key)
         for layer, wanted in by_layer.items():
-            async with self._opened(layer) as reader:
-                found.update(await run_blocking(_get_all, reader, wanted))
+            with self._naming(layer.name), await self._timeline.open_layer(layer) as reader:
+                found.update(await run_blocking(_find, reader, wanted))
         return [found.get(key) for key in keys]
 
     async def pages(self, runs: Sequence[KeyRange]) -> AsyncGenerator[memoryview]:
-        async with aclosing(read_ahead(self._pages(runs))) as buffers:
-            async for buffer in buffers:
-                yield buffer
-
-    async def _pages(self, runs: Sequence[KeyRange]) -> AsyncGenerator[memoryview]:
-        by_layer: dict[AnyLayer, list[KeyRange]] = {}
-        for run in runs:
-            for layer, part in self._split(run):
-                by_layer.setdefault(layer, []).append(part)
-        for layer, parts in by_layer.items():
-            async with self._opened(layer) as reader:
-                buffers = self._read(reader, parts)
-                while (buffer := await run_blocking(next, buffers, None)) is not None:
+        unread: set[ImageLayerReader] = set()
+        try:
+            async with aclosing(in_order(self._batches(runs, unread), self._read, _AHEAD)) as results:
+                async for batch, buffer in results:
+                    if batch.is_last_of_layer:
+                        batch.reader.close()
+                        unread.discard(batch.reader)
                     yield buffer
+        finally:
+            for reader in unread:
+                reader.close()
 
-    def _read(self, reader: ImageLayerReader, runs: Sequence[KeyRange]) -> Iterator[memoryview]:
-        """The pages of runs that lie in one layer. Small runs share a buffer."""
-        small: list[Buffer] = []
-        size = 0
+    async def _batches(
+        self, runs: Sequence[KeyRange], opened: set[ImageLayerReader]
+    ) -> AsyncGenerator[_Batch]:
+        """What is read at a time. Adds the readers that it opens to `opened`."""
+        by_layer: dict[AnyLayer, list[KeyRange]] = {}
+        for layer, run in self._split(runs):
+            by_layer.setdefault(layer, []).append(run)
+        for layer, its_runs in by_layer.items():
+            with self._naming(layer.name):
+                reader = await self._timeline.open_layer(layer)
+            opened.add(reader)
+            groups = _grouped(its_runs)
+            for number, group in enumerate(groups, 1):
+                yield _Batch(reader, group, number == len(groups))
+
+    async def _read(self, batch: _Batch) -> memoryview:
+        with self._naming(batch.reader.name):
+            return await run_blocking(self._read_runs, batch.reader, batch.runs)
+
+    def _read_runs(self, reader: ImageLayerReader, runs: Sequence[KeyRange]) -> memoryview:
+        buffers: list[Buffer] = []
         for run in runs:
             block = run.start.field6
             for batch in reader.pages(run):
@@ -109,47 +128,61 @@ class LayerSource(Generic[AnyLayer]):
                 if int(blocks[0]) != block or int(blocks[-1]) != block + len(blocks) - 1:
                     break
                 block += len(blocks)
-                small.append(batch.pages)
-                size += len(batch.pages)
-                if size >= BULK_BYTES:
-                    yield _joined(small)
-                    small, size = [], 0
+                buffers.append(batch.pages)
             if block != run.end.field6:
                 missing = _first_missing(reader, KeyRange(run.start._replace(field6=block), run.end))
                 raise MissingKey(missing, self.shard, self.lsn, f"layer {reader.name}")
-        if small:
-            yield _joined(small)
+        return memoryview(buffers[0] if len(buffers) == 1 else b"".join(buffers))
 
-    @asynccontextmanager
-    async def _opened(self, layer: AnyLayer) -> AsyncGenerator[ImageLayerReader]:
+    @contextmanager
+    def _naming(self, layer: LayerName) -> Iterator[None]:
         try:
-            with await self._timeline.open_layer(layer) as reader:
-                yield reader
+            yield
         except (OSError, LayerCorrupted, ObjectNotFound, ScopeClosed) as e:
-            raise BackupError(f"cannot read layer {layer.name} of shard {self.shard.index}") from e
+            raise BackupError(f"cannot read layer {layer} of shard {self.shard.index}") from e
 
     def _layer_of(self, key: Key) -> AnyLayer | None:
         at = bisect_right(self._starts, key) - 1
         return self._layers[at] if at >= 0 and self._layers[at].name.key_range.contains(key) else None
 
-    def _split(self, run: KeyRange) -> Iterator[tuple[AnyLayer, KeyRange]]:
-        """The parts of a run by the layers that cover it. Raises MissingKey where none does."""
+    def _split(self, runs: Sequence[KeyRange]) -> Iterator[tuple[AnyLayer, KeyRange]]:
+        """The runs, cut where layers end. Raises MissingKey where there is none."""
+        for run in runs:
+            start = run.start
+            while start < run.end:
+                layer = self._layer_of(start)
+                if layer is None:
+                    raise MissingKey(start, self.shard, self.lsn, "no layer covers it")
+                end = min(run.end, layer.name.key_range.end)
+                yield layer, KeyRange(start, end)
+                start = end
+
+
+class _Batch(NamedTuple):
+    reader: ImageLayerReader
+    runs: list[KeyRange]
+    is_last_of_layer: bool
+
+
+def _grouped(runs: Sequence[KeyRange]) -> list[list[KeyRange]]:
+    """The runs, long ones cut and short ones put together, in groups of at most `_BATCH_BLOCKS` pages."""
+    groups: list[list[KeyRange]] = []
+    room = 0
+    for run in runs:
         start = run.start
         while start < run.end:
-            layer = self._layer_of(start)
-            if layer is None:
-                raise MissingKey(start, self.shard, self.lsn, "no layer covers it")
-            end = min(run.end, layer.name.key_range.end)
-            yield layer, KeyRange(start, end)
-            start = end
+            if not room:
+                groups.append([])
+                room = _BATCH_BLOCKS
+            blocks = min(room, run.end.field6 - start.field6)
+            end = start.advance(blocks)
+            groups[-1].append(KeyRange(start, end))
+            start, room = end, room - blocks
+    return groups
 
 
-def _get_all(reader: ImageLayerReader, keys: Sequence[Key]) -> dict[Key, bytes | None]:
-    return {key: reader.get(key) for key in keys}
-
-
-def _joined(buffers: list[Buffer]) -> memoryview:
-    return memoryview(buffers[0] if len(buffers) == 1 else b"".join(buffers))
+def _find(reader: ImageLayerReader, keys: Sequence[Key]) -> dict[Key, bytes]:
+    return {key: value for wanted in keys for key, value in reader.values(KeyRange.single(wanted))}
 
 
 def _first_missing(reader: ImageLayerReader, run: KeyRange) -> Key:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
+from collections import deque
 from collections.abc import Awaitable, Callable
 from contextlib import aclosing
+from itertools import islice
 
 from reattach.api.ids import TenantShardId, TimelineId
 from reattach.api.lsn import Lsn
@@ -28,6 +30,7 @@ CheckPassword = Callable[[str], None]
 HANDSHAKE_SECONDS = 60
 
 _RECV_BYTES = 64 * 1024
+_IOV_MAX = 512
 
 _SYNTAX_ERROR = "42601"
 _FEATURE_NOT_SUPPORTED = "0A000"
@@ -47,6 +50,11 @@ _PARAMETERS = {
 
 _EXTENDED_QUERY = (b"P", b"B", b"D", b"E", b"C", b"H", b"F")
 _COPY_IN = (b"d", b"c", b"f")
+
+
+def _resolve(future: asyncio.Future[None]) -> None:
+    if not future.done():
+        future.set_result(None)
 
 
 class _Disconnected(Exception):
@@ -168,8 +176,7 @@ class Connection:
         await self._send(messages.COPY_OUT_RESPONSE)
         async with aclosing(backup.stream()) as buffers:
             async for buffer in buffers:
-                await self._send(messages.copy_data_header(len(buffer)))
-                await self._send_all(buffer)
+                await self._send(*messages.copy_data(buffer))
 
     async def _say_farewell(self, text: str, code: str) -> None:
         try:
@@ -177,14 +184,29 @@ class Connection:
         except _Disconnected as e:
             log.info("libpq client did not wait for the reason: %s", e)
 
-    async def _send(self, *parts: bytes) -> None:
-        await self._send_all(b"".join(parts))
-
-    async def _send_all(self, buffer: bytes | memoryview) -> None:
+    async def _send(self, *parts: bytes | memoryview) -> None:
+        waiting = deque(memoryview(part) for part in parts)
         try:
-            await self._loop.sock_sendall(self._sock, buffer)
+            while waiting:
+                try:
+                    sent = self._sock.sendmsg(list(islice(waiting, _IOV_MAX)))
+                except BlockingIOError:
+                    await self._writable()
+                    continue
+                while waiting and sent >= len(waiting[0]):
+                    sent -= len(waiting.popleft())
+                if sent:
+                    waiting[0] = waiting[0][sent:]
         except OSError as e:
             raise _Disconnected(str(e)) from e
+
+    async def _writable(self) -> None:
+        writable = self._loop.create_future()
+        self._loop.add_writer(self._sock.fileno(), _resolve, writable)
+        try:
+            await writable
+        finally:
+            self._loop.remove_writer(self._sock.fileno())
 
     async def _read_message(self) -> tuple[bytes, bytes]:
         kind, length = messages.parse_header(await self._read(5))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Iterator
 from typing import NamedTuple
 
 PROTOCOL_MAJOR = 3
@@ -13,6 +14,7 @@ CANCEL_REQUEST = 80877102
 
 MAX_STARTUP_BYTES = 10_000
 MAX_MESSAGE_BYTES = 1 << 20
+COPY_DATA_BYTES = 128 * 1024
 
 REFUSE_ENCRYPTION = b"N"
 
@@ -83,9 +85,13 @@ def message(kind: bytes, body: bytes = b"") -> bytes:
     return _MESSAGE.pack(kind, len(body) + _INT32.size) + body
 
 
-def copy_data_header(size: int) -> bytes:
-    """What precedes `size` bytes of COPY data."""
-    return _MESSAGE.pack(b"d", size + _INT32.size)
+def copy_data(data: bytes | memoryview) -> Iterator[bytes | memoryview]:
+    """COPY data, in messages that a client's buffers hold without growing. The data is not copied."""
+    view = memoryview(data)
+    for start in range(0, len(view), COPY_DATA_BYTES):
+        part = view[start : start + COPY_DATA_BYTES]
+        yield _MESSAGE.pack(b"d", len(part) + _INT32.size)
+        yield part
 
 
 def negotiate_version(options: list[str]) -> bytes:
