@@ -73,6 +73,8 @@ class _Head:
     def __init__(self) -> None:
         self.url = b""
         self.headers: dict[str, str] = {}
+        self.keep_alive = False
+        self.parser = httptools.HttpRequestParser(self)
 
     def on_url(self, url: bytes) -> None:
         self.url += url
@@ -81,6 +83,10 @@ class _Head:
         key = name.decode("latin-1").lower()
         text = value.decode("latin-1")
         self.headers[key] = f"{self.headers[key]},{text}" if key in self.headers else text
+
+    def on_headers_complete(self) -> None:
+        # Only now: at the end of the message the parser has forgotten it.
+        self.keep_alive = self.parser.should_keep_alive()
 
 
 class _ChunkedBody:
@@ -139,6 +145,9 @@ class Connection:
             pass
         except OSError:
             self._lost()
+        except Exception:
+            log.exception("a connection failed")
+            self.abort()
 
     def _read(self) -> None:
         if self._receiver is not None and self._chunked is None:
@@ -168,9 +177,10 @@ class Connection:
                 size = self._sock.recv_into(target)
                 receiver.placed(size)
             else:
-                size = self._sock.recv_into(self._service.scratch, min(receiver.remaining, _TURN))
+                scratch = self._service.scratch
+                size = self._sock.recv_into(scratch, min(receiver.remaining, len(scratch)))
                 try:
-                    receiver.feed(self._service.scratch[:size])
+                    receiver.feed(scratch[:size])
                 except BadBody as e:
                     self._refuse(S3Error(400, "InvalidRequest", str(e)))
                     return
@@ -194,16 +204,15 @@ class Connection:
         raw = bytes(self._ahead[: end + 4])
         del self._ahead[: end + 4]
         head = _Head()
-        parser = httptools.HttpRequestParser(head)
         try:
-            parser.feed_data(raw)
+            head.parser.feed_data(raw)
         except httptools.HttpParserUpgrade:
             pass  # an offer that need not be taken
         except httptools.HttpParserError:
             self._begin_log()
             self._refuse(S3Error(400, "BadRequest", "An error occurred when parsing the HTTP request."))
             return
-        self._keep_alive = parser.should_keep_alive()
+        self._keep_alive = head.keep_alive
         is_control = head.url.startswith(_CONTROL)
         if is_control:
             self._logged = LoggedRequest(seq=0, time=0.0, started=0.0)
@@ -212,7 +221,7 @@ class Connection:
         assert self._logged is not None
         try:
             self._request = parse_request(
-                parser.get_method().decode("latin-1"), head.url, head.headers, self._logged
+                head.parser.get_method().decode("latin-1"), head.url, head.headers, self._logged
             )
         except BadTarget:
             self._refuse(S3Error(400, "InvalidURI", "Couldn't parse the specified URI."))

@@ -105,7 +105,7 @@ def upload_part_copy(store: Store, request: Request, of_body: Digests) -> Respon
     part = Part(request.body, of_body.md5, None)
     upload.parts[_part_number(request)] = part
     content = f'<ETag>"{part.etag}"</ETag><LastModified>{iso_time(part.modified)}</LastModified>'
-    return xml_response("CopyPartResult", content)
+    return xml_response("CopyPartResult", content, [("ETag", f'"{part.etag}"')])
 
 
 def complete_multipart_upload(store: Store, request: Request) -> Response:

@@ -109,7 +109,6 @@ def _read(store: Store, request: Request, *, with_body: bool) -> Response:
             "InvalidRange",
             "The requested range is not satisfiable",
             details=[("ActualObjectSize", str(size)), ("RangeRequested", headers["range"])],
-            headers=[("Content-Range", f"bytes */{size}")],
         ) from None
     request.logged.byte_range = wanted
     start, end = wanted or (0, size)

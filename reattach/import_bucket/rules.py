@@ -15,7 +15,6 @@ from reattach.api.bucket import (
     Delay,
     Hold,
     IgnoreRange,
-    LoseResponse,
     Match,
     Operation,
     Reset,
@@ -243,8 +242,6 @@ def spoil(rule: ActiveRule, request: Request, response: Response) -> Response:
     match rule.rule.action:
         case Reset(after=after):
             return replace(response, cut_at=after, ending="reset")
-        case LoseResponse():
-            return replace(response, ending="reset")
         case Stall(after=after):
             return replace(response, cut_at=after, ending="stall", stalled_by=rule.id)
         case Truncate(after=after, honest=False):

@@ -11,7 +11,7 @@ import asyncio
 from collections.abc import Callable
 from pathlib import Path
 
-from reattach.api.bucket import Delay, Hold, LoggedRequest, Operation, Reset, Status
+from reattach.api.bucket import Delay, Hold, LoggedRequest, LoseResponse, Operation, Reset, Status
 from reattach.import_bucket import buckets, digests, multipart, objects
 from reattach.import_bucket.blob import Blob, MemoryBlob
 from reattach.import_bucket.body import Receiver
@@ -104,8 +104,11 @@ class BucketService:
             decides = await self._before(rule, request, connection)
         if decides is None:
             return await self._carry_out(request, None)
-        view = prepare(decides, request)
-        return spoil(decides, request, await self._carry_out(request, view))
+        response = await self._carry_out(request, prepare(decides, request))
+        if isinstance(decides.rule.action, LoseResponse):
+            response.body.close()
+            raise DropConnection
+        return spoil(decides, request, response)
 
     async def _before(self, rule: ActiveRule, request: Request, connection: Connection) -> ActiveRule | None:
         """What the rule does before the request is carried out; the rule if it also has to do after."""

@@ -8,6 +8,7 @@ import time
 from bisect import bisect_left, insort
 from collections.abc import Iterable, Mapping
 from email.utils import formatdate
+from functools import lru_cache
 
 from reattach.import_bucket.blob import Blob
 
@@ -34,11 +35,11 @@ class StoredObject:
     """
 
     __slots__ = (
+        "_head",
         "_listing",
         "blob",
         "checksum",
         "etag",
-        "head",
         "headers",
         "modified",
         "moto_answers",
@@ -67,11 +68,18 @@ class StoredObject:
         self.moto_key: object | None = None
         self.moto_answers = False
         self._listing: str | None = None
-        self.head = self._render_head()
+        self._head: bytes | None = None
 
     @property
     def last_modified(self) -> str:
-        return formatdate(self.modified, usegmt=True)
+        return _http_date(int(self.modified))
+
+    @property
+    def head(self) -> bytes:
+        """The header lines of a GET that are the same for each."""
+        if self._head is None:
+            self._head = self._render_head()
+        return self._head
 
     @property
     def modified_iso(self) -> str:
@@ -102,7 +110,17 @@ class StoredObject:
 
 
 def iso_time(seconds: float) -> str:
+    return _iso_time(int(seconds))
+
+
+@lru_cache(maxsize=1024)
+def _iso_time(seconds: int) -> str:
     return time.strftime("%Y-%m-%dT%H:%M:%S.000Z", time.gmtime(seconds))
+
+
+@lru_cache(maxsize=1024)
+def _http_date(seconds: int) -> str:
+    return formatdate(seconds, usegmt=True)
 
 
 class Part:
