@@ -4,10 +4,11 @@ from __future__ import annotations
 
 
 class ApiError(Exception):
-    """Base; `msg` is the body's text."""
+    """Base; `msg` is the body's text, `log_text` what the log says."""
 
     status = 500
     prefix = ""
+    log_prefix = ""
 
     def __init__(self, reason: str) -> None:
         super().__init__(reason)
@@ -17,9 +18,14 @@ class ApiError(Exception):
     def msg(self) -> str:
         return f"{self.prefix}{self.reason}"
 
+    @property
+    def log_text(self) -> str:
+        return f"{self.log_prefix}{self.msg}"
+
 
 class BadRequest(ApiError):
     status = 400
+    log_prefix = "Bad request: "
 
     @property
     def msg(self) -> str:
@@ -78,6 +84,7 @@ class PayloadTooLarge(ApiError):
 
 class TooManyRequests(ApiError):
     status = 429
+    log_prefix = "Too many requests: "
 
 
 class InternalError(ApiError):
@@ -93,6 +100,7 @@ class Cancelled(ApiError):
 
 class ResourceUnavailable(ApiError):
     status = 503
+    log_prefix = "Resource temporarily unavailable: "
 
 
 class ShuttingDown(ApiError):

@@ -90,11 +90,11 @@ def parse_bool(text: str) -> bool:
 
 def _error_response(error: ApiError) -> Response:
     if error.status in (401, 403):
-        log.warning("Error processing HTTP request: %s", error.msg)
+        log.warning("Error processing HTTP request: %s", error.log_text)
     elif error.status == 500:
         log.error("Error processing HTTP request: %s", cause_chain(error))
     else:
-        log.info("Error processing HTTP request: %s", error.msg)
+        log.info("Error processing HTTP request: %s", error.log_text)
     text = cause_chain(error) if error.status == 500 else error.msg
     return json_response({"msg": text}, error.status)
 
