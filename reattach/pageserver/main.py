@@ -21,6 +21,7 @@ from reattach.pageserver.process import PageServer, Sockets
 from reattach.runtime.auth import TokenAuth
 from reattach.runtime.failpoints import failpoints
 from reattach.runtime.logs import start_logging
+from reattach.runtime.memory import keep_freed_buffers
 from reattach.runtime.serve import bind
 
 log = logging.getLogger(__name__)
@@ -63,6 +64,7 @@ def _run(workdir: Path) -> None:
     config, unknown = load_config(workdir)
     node_id = load_node_id(workdir)
     start_logging()
+    keep_freed_buffers()
     log.info("version: %s launch_timestamp: now build_tag: none", version_text())
     for key in unknown:
         log.warning("ignoring unknown configuration item `%s`", key)

@@ -18,8 +18,8 @@ from reattach.pageserver.config.pageserver_toml import AuthType, PageServerConfi
 from reattach.pageserver.context import Context
 from reattach.pageserver.eviction import run_eviction
 from reattach.pageserver.files import move_aside, remove_tree
-from reattach.pageserver.fullbackup.layer_source import LayerSource
-from reattach.pageserver.fullbackup.stream import Backup, open_backup
+from reattach.pageserver.fullbackup.stream import Backup
+from reattach.pageserver.fullbackup.timeline_backup import backup_timeline
 from reattach.pageserver.gauges import tenant_gauges
 from reattach.pageserver.http.api import Api
 from reattach.pageserver.http.app import build_app
@@ -161,8 +161,7 @@ class PageServer:
         async def open_(shard_id: TenantShardId, timeline_id: TimelineId, lsn: Lsn | None) -> Backup:
             shard = tenants.get_attached(shard_id)
             await shard.wait_active()
-            timeline = shard.active_timeline(timeline_id)
-            return await open_backup(LayerSource(timeline, lsn or timeline.last_record_lsn))
+            return await backup_timeline(shard.active_timeline(timeline_id), lsn)
 
         auth = self.auth if self.config.pg_auth_type is AuthType.NEON_JWT else None
 

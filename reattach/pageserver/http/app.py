@@ -10,6 +10,7 @@ from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Send
 from starlette.types import Scope as AsgiScope
 
+from reattach.pageserver.fullbackup import routes as fullbackup
 from reattach.pageserver.http import layers, pages, process, secondary, tenants, timelines
 from reattach.pageserver.http.api import Api
 from reattach.runtime.auth import Scope, TokenAuth
@@ -34,7 +35,7 @@ def build_app(api: Api, auth: TokenAuth | None) -> ASGIApp:
         if auth is not None and request.url.path not in PUBLIC_PATHS:
             auth.require(request, Scope.PAGE_SERVER_API)
 
-    modules = (process, tenants, timelines, layers, pages, secondary)
+    modules = (process, tenants, timelines, layers, pages, fullbackup, secondary)
     routes = [route for module in modules for route in module.routes(api)]
     return _with_launch_time(json_app(routes, check))
 
