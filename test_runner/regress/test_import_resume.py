@@ -65,6 +65,7 @@ def test_import_resume(
     timeline.wait_at(after_job(stopped_after))
     stopped_at = timeline.progress()
     assert {shard.completed for shard in stopped_at} == {stopped_after - stopped_after % THRESHOLD}
+    timeline.assert_durable()
     interrupt(timeline)
 
     run = timeline.wait_done()

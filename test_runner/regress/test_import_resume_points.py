@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import shutil
+
 import pytest
 
 from fixtures.control_plane import ControlPlane, Upcall
 from fixtures.imports.bucket import ImportBucket
 from fixtures.imports.handle import BEFORE_ACTIVATION, BEFORE_DONE, BEFORE_FIRST_JOB, after_job
 from fixtures.neon_fixtures import NeonEnvBuilder, PageserverImportConfig
+from fixtures.remote_storage import RemoteStorageKind
 
 JOB_SIZE = 512 * 1024
 
@@ -42,7 +45,37 @@ def test_import_resume_stopped(
         planned = timeline.run().shards[shard.shard.shard_number].jobs
         expected = planned - planned % 4 if recorded is None else recorded
         assert shard.completed == expected, f"shard {shard.shard}"
+    timeline.assert_durable()
     timeline.kill().start()
+
+    run = timeline.wait_done()
+    run.assert_resumed_from(stopped_at)
+    assert control_plane.import_complete(timeline) == [None]
+    timeline.assert_equals(import_bucket)
+
+
+@pytest.mark.parametrize("storage", [RemoteStorageKind.LOCAL_FS, RemoteStorageKind.MOCK_S3])
+def test_import_resume_checkpoint_is_durable(
+    neon_env_builder: NeonEnvBuilder,
+    import_bucket: ImportBucket,
+    control_plane: ControlPlane,
+    storage: RemoteStorageKind,
+) -> None:
+    """I2: a checkpoint waits for slow uploads, and the resume needs nothing of the local disk."""
+    neon_env_builder.enable_pageserver_remote_storage(storage)
+    neon_env_builder.pageserver_import_config = PageserverImportConfig(4, JOB_SIZE, 4)
+    env = neon_env_builder.init_start()
+    env.pageserver.http_client().configure_failpoints(("before-upload-layer-pausable", "sleep(50)"))
+    timeline = env.start_import(import_bucket, shard_count=2, hold=after_job(8))
+
+    timeline.wait_at(after_job(8))
+    stopped_at = timeline.progress()
+    assert {shard.completed for shard in stopped_at} == {8}
+    timeline.assert_durable()
+    pageserver = timeline.kill()
+    for shard in timeline.shards:
+        shutil.rmtree(pageserver.timeline_dir(shard, timeline.timeline_id))
+    pageserver.start()
 
     run = timeline.wait_done()
     run.assert_resumed_from(stopped_at)
