@@ -18,7 +18,7 @@ import requests
 from fixtures.ports import PortDistributor
 from fixtures.processes import Launcher, Process, wait_for
 from reattach.api.ids import TenantShardId, TimelineId
-from test_runner.regress.pageserver_controller import FakeController
+from test_runner.regress.pageserver.scripted_controller import FakeController
 
 Json = Any
 

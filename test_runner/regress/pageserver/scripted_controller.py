@@ -93,9 +93,7 @@ class FakeController:
 
     def _validate(self, tenants: list[Json]) -> list[Json]:
         known = [each for each in tenants if each["id"] in self.attached]
-        return [
-            {"id": each["id"], "valid": self.attached[each["id"]][0] == each["gen"]} for each in known
-        ]
+        return [{"id": each["id"], "valid": self.attached[each["id"]][0] == each["gen"]} for each in known]
 
     def _import_status(self, method: str, body: Json) -> tuple[int, Json]:
         key = (body["tenant_shard_id"], body["timeline_id"])

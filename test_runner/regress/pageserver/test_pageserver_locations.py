@@ -1,0 +1,241 @@
+"""location_config in every mode, one change at a time, and standing by."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from fixtures.ports import PortDistributor
+from fixtures.processes import Launcher, wait_for
+from reattach.api.ids import TenantShardId, TimelineId
+from reattach.api.key import BLCKSZ, RelTag
+from test_runner.regress.pageserver.one_pageserver import PageserverProcess
+from test_runner.regress.pageserver.scripted_controller import FakeController
+from test_runner.unit.import_pgdata.data_directory import DataDirectory
+
+REL = RelTag(1663, 5, 16384, 0)
+
+
+@pytest.fixture
+def second(
+    launcher: Launcher, port_distributor: PortDistributor, controller: FakeController, tmp_path: Path
+) -> Iterator[PageserverProcess]:
+    """Another pageserver with the same remote storage and controller."""
+    server = PageserverProcess.create(launcher, controller, port_distributor, tmp_path, node_id=2)
+    yield server.start()
+    server.kill()
+    server.session.close()
+
+
+def slug(pageserver: PageserverProcess, tenant: TenantShardId) -> str:
+    return str(pageserver.call("GET", f"/v1/tenant/{tenant}")["state"]["slug"])
+
+
+def test_answers(pageserver: PageserverProcess, tenant: TenantShardId) -> None:
+    shard = TenantShardId(tenant.tenant_id, 1, 2)
+    answer = pageserver.location(shard, "AttachedSingle", 1)
+    assert answer == {"shards": [{"shard_id": str(shard), "node_id": 1}], "stripe_size": 2048}
+    answer = pageserver.location(tenant, "AttachedSingle", 1)
+    assert answer == {"shards": [{"shard_id": str(tenant), "node_id": 1}], "stripe_size": None}
+    assert pageserver.location(tenant, "Secondary") == {"shards": [], "stripe_size": None}
+    assert pageserver.location(tenant, "Detached") is None
+    assert pageserver.location(tenant, "Detached") is None
+
+
+def test_what_is_seen_of_it(pageserver: PageserverProcess, tenant: TenantShardId) -> None:
+    pageserver.location(tenant, "AttachedMulti", 7, tenant_conf={"gc_period": "1h", "pitr_interval": None})
+    conf = pageserver.call("GET", f"/v1/location_config/{tenant}")
+    assert conf == {
+        "mode": "AttachedMulti",
+        "generation": 7,
+        "secondary_conf": None,
+        "shard_number": 0,
+        "shard_count": 0,
+        "shard_stripe_size": 2048,
+        "tenant_conf": {"gc_period": "1h"},
+    }
+    assert pageserver.call("GET", "/v1/location_config") == {"tenant_shards": [[str(tenant), conf]]}
+    info = pageserver.call("GET", f"/v1/tenant/{tenant}")
+    assert (info["generation"], info["timelines"], info["walredo"]) == (7, [], None)
+    assert info["attachment_status"] == {"slug": "attached"}
+    (listed,) = pageserver.call("GET", "/v1/tenant")
+    assert (listed["id"], listed["current_physical_size"]) == (str(tenant), None)
+    assert pageserver.call("GET", f"/v1/tenant/{tenant}/config")["tenant_specific_overrides"] == {
+        "gc_period": "1h"
+    }
+    pageserver.location(tenant, "Secondary")
+    assert pageserver.call("GET", "/v1/tenant") == []
+    assert pageserver.call("GET", f"/v1/location_config/{tenant}")["secondary_conf"] == {"warm": True}
+    pageserver.call("GET", f"/v1/tenant/{tenant}", expect=404)
+    pageserver.detach(tenant)
+    pageserver.call("GET", f"/v1/location_config/{tenant}", expect=404)
+
+
+def test_generations_only_rise(pageserver: PageserverProcess, tenant: TenantShardId) -> None:
+    """I4: an attachment in an older generation is refused."""
+    pageserver.location(tenant, "AttachedSingle", 5)
+    refused = pageserver.location(tenant, "AttachedSingle", 4, expect=400)
+    assert "Generation 00000004 is less than existing 00000005" in refused["msg"]
+    pageserver.location(tenant, "AttachedStale", 5)
+    pageserver.location(tenant, "AttachedSingle", 6)
+    assert pageserver.call("GET", f"/v1/tenant/{tenant}")["generation"] == 6
+    missing = pageserver.location(tenant, "AttachedSingle", None, expect=400)
+    assert "Generation must be set when attaching" in missing["msg"]
+    pageserver.location(tenant, "Secondary", 6, expect=400)
+
+
+def test_one_change_at_a_time(pageserver: PageserverProcess, tenant: TenantShardId) -> None:
+    """While one client changes a location, others are told so, and readers to come back."""
+    pageserver.failpoint("tenant-config-before-write", "sleep(1000)")
+    first = threading.Thread(target=pageserver.location, args=(tenant, "AttachedSingle", 1))
+    first.start()
+    wait_for(
+        lambda: pageserver.request("GET", f"/v1/location_config/{tenant}").json() is None,
+        what="a slot that is being changed",
+        timeout=10,
+    )
+    conflict = pageserver.location(tenant, "AttachedSingle", 2, expect=409)
+    assert conflict["msg"] == "Conflict: Tenant is already being modified"
+    pageserver.call("GET", f"/v1/tenant/{tenant}", expect=503)
+    first.join()
+    assert slug(pageserver, tenant) == "Active"
+
+
+def test_a_config_that_cannot_be_written(pageserver: PageserverProcess, tenant: TenantShardId) -> None:
+    """What could not be made durable did not happen, and can be asked for again."""
+    pageserver.location(tenant, "AttachedSingle", 1)
+    pageserver.failpoint("tenant-config-before-write", "1*return")
+    pageserver.location(tenant, "AttachedMulti", 1, expect=500)
+    assert pageserver.call("GET", f"/v1/location_config/{tenant}")["mode"] == "AttachedSingle"
+    pageserver.failpoint("tenant-config-before-write", "1*return")
+    pageserver.location(tenant, "AttachedSingle", 2, expect=500)
+    pageserver.location(tenant, "AttachedSingle", 2)
+    assert slug(pageserver, tenant) == "Active"
+
+
+@pytest.mark.parametrize("failpoint", ["attach-before-activate", "storage-sync-list-remote-timelines"])
+def test_broken_and_mended(pageserver: PageserverProcess, tenant: TenantShardId, failpoint: str) -> None:
+    """I10: an attachment that failed is tried again by the same request, and by a restart."""
+    pageserver.failpoint(failpoint, "return")
+    pageserver.location(tenant, "AttachedSingle", 1)
+    assert slug(pageserver, tenant) == "Broken"
+    broken = pageserver.call("GET", f"/v1/tenant/{tenant}/timeline", expect=500)
+    assert "tenant is broken" in broken["msg"]
+    assert pageserver.metric("pageserver_broken_tenants_count") == 1
+    pageserver.failpoint(failpoint, "off")
+    pageserver.location(tenant, "AttachedSingle", 1)
+    assert slug(pageserver, tenant) == "Active"
+
+
+def test_detach_while_attaching(pageserver: PageserverProcess, tenant: TenantShardId) -> None:
+    pageserver.failpoint("attach-before-activate-sleep", "return(60000)")
+    pageserver.location(tenant, "AttachedSingle", 1)
+    pageserver.wait_log("attach-before-activate-sleep.*sleeping")
+    pageserver.detach(tenant)
+    pageserver.failpoint("attach-before-activate-sleep", "off")
+    pageserver.location(tenant, "AttachedSingle", 2)
+    assert slug(pageserver, tenant) == "Active"
+
+
+def test_tenant_conf_survives_and_can_be_patched(
+    pageserver: PageserverProcess, tenant: TenantShardId
+) -> None:
+    pageserver.attach(tenant)
+    body = {"tenant_id": str(tenant), "gc_period": "1h", "pitr_interval": "7 days"}
+    pageserver.call("PUT", "/v1/tenant/config", body)
+    pageserver.call("PATCH", "/v1/tenant/config", {"tenant_id": str(tenant), "gc_period": None, "x": "\x7f"})
+    pageserver.kill()
+    pageserver.start()
+    conf = pageserver.call("GET", f"/v1/tenant/{tenant}/config")
+    assert conf["tenant_specific_overrides"] == {"pitr_interval": "7 days", "x": "\x7f"}
+
+
+def test_secondary_becomes_warm(
+    pageserver: PageserverProcess,
+    second: PageserverProcess,
+    bucket: DataDirectory,
+    tenant: TenantShardId,
+    timeline: TimelineId,
+) -> None:
+    """A migration with a warm destination: nothing is downloaded any more when it takes over."""
+    empty = {
+        "heatmap_mtime": None,
+        "layers_downloaded": 0,
+        "layers_total": 0,
+        "bytes_downloaded": 0,
+        "bytes_total": 0,
+    }
+    generation = pageserver.attach(tenant)
+    pageserver.import_and_activate(tenant, timeline, bucket.root)
+    second.call("POST", f"/v1/tenant/{tenant}/secondary/download", expect=404)
+    second.location(tenant, "Secondary")
+    assert second.call("POST", f"/v1/tenant/{tenant}/secondary/download") == empty
+    pageserver.location(tenant, "AttachedStale", generation, query="?flush_ms=10000")
+    progress = second.call("POST", f"/v1/tenant/{tenant}/secondary/download?wait_ms=20000")
+    assert progress["layers_downloaded"] == progress["layers_total"] > 1
+    assert progress["bytes_downloaded"] == progress["bytes_total"] > 0
+    assert second.call("GET", f"/v1/tenant/{tenant}/secondary/status") == progress
+    second.attach(tenant, "AttachedMulti")
+    layers = second.call("GET", f"/v1/tenant/{tenant}/timeline/{timeline}/layer")["historic_layers"]
+    assert not any(layer["remote"] for layer in layers)
+    pageserver.location(tenant, "Secondary")
+    page = second.get_page(tenant, timeline, REL.block(3))
+    assert page == bucket.read("pgdata/base/5/16384")[3 * BLCKSZ : 4 * BLCKSZ]
+    assert second.metric("pageserver_ondemand_downloads_total") == 0
+
+
+def test_secondary_keeps_its_files_over_a_restart(
+    pageserver: PageserverProcess,
+    bucket: DataDirectory,
+    tenant: TenantShardId,
+    timeline: TimelineId,
+) -> None:
+    pageserver.attach(tenant)
+    pageserver.import_and_activate(tenant, timeline, bucket.root)
+    pageserver.call("POST", f"/v1/tenant/{tenant}/heatmap_upload")
+    pageserver.location(tenant, "Secondary")
+    pageserver.controller.attached[str(tenant)] = (1, "Secondary")
+    pageserver.kill()
+    pageserver.start()
+    progress = pageserver.call("POST", f"/v1/tenant/{tenant}/secondary/download")
+    assert progress["layers_downloaded"] == progress["layers_total"] > 1
+    files = {path.name: path.stat().st_ino for path in pageserver.timeline_dir(tenant, timeline).iterdir()}
+    pageserver.call("POST", f"/v1/tenant/{tenant}/secondary/download")
+    again = {path.name: path.stat().st_ino for path in pageserver.timeline_dir(tenant, timeline).iterdir()}
+    assert files == again
+
+
+def test_location_changes_in_any_order(
+    pageserver: PageserverProcess,
+    bucket: DataDirectory,
+    tenant: TenantShardId,
+    timeline: TimelineId,
+) -> None:
+    """I10: through all modes and restarts, whenever it is attached it can be read."""
+    generation = pageserver.attach(tenant)
+    pageserver.import_and_activate(tenant, timeline, bucket.root)
+    page = bucket.read("pgdata/base/5/16384")[:BLCKSZ]
+    for mode in (
+        "AttachedMulti",
+        "Secondary",
+        "AttachedStale",
+        "Detached",
+        "AttachedSingle",
+        "AttachedMulti",
+    ):
+        if mode.startswith("Attached"):
+            generation = pageserver.attach(tenant, mode)
+            assert pageserver.get_page(tenant, timeline, REL.block(0)) == page
+        else:
+            pageserver.location(tenant, mode)
+            pageserver.controller.attached[str(tenant)] = (generation, mode)
+        if mode != "Detached":
+            pageserver.kill()
+            pageserver.start()
+            if mode.startswith("Attached"):
+                assert pageserver.get_page(tenant, timeline, REL.block(0)) == page
+                generation = pageserver.call("GET", f"/v1/tenant/{tenant}")["generation"]
+    assert pageserver.log_lines(r"\s(ERROR|WARN)\s") == []
