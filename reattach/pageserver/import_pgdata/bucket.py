@@ -39,8 +39,11 @@ class Bucket(Protocol):
     async def list_tree(self, prefix: str) -> list[BucketObject]:
         """Every object below the directory `prefix`, at any depth, in any order; empty if there is none."""
 
-    async def read_object(self, path: str, version: str | None = None) -> tuple[bytes, BucketObject]:
-        """A whole object, which must be of `version` if that is given."""
+    async def read_object(self, path: str) -> bytes:
+        """A whole object, whatever it is now."""
+
+    async def read_listed(self, source: BucketObject) -> bytes:
+        """A whole object, which must still be the one that was listed."""
 
     async def read_ranges(self, reads: Sequence[RangeRead]) -> list[Buffer]:
         """The bytes of each, never fewer than asked for."""

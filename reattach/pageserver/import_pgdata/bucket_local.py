@@ -37,16 +37,19 @@ class LocalBucket:
 
         return await self._in_thread(prefix, attempt)
 
-    async def read_object(self, path: str, version: str | None = None) -> tuple[bytes, BucketObject]:
-        def attempt() -> tuple[bytes, BucketObject]:
+    async def read_object(self, path: str) -> bytes:
+        def attempt() -> bytes:
             with self._open(path) as fd:
                 found = _describe(path, os.fstat(fd))
-                expected = found._replace(version=version or found.version)
-                return _read(fd, RangeRead(expected, 0, found.size)), found
+                return _read(fd, RangeRead(found, 0, found.size))
 
-        content, found = await self._in_thread(path, attempt)
+        content = await self._in_thread(path, attempt)
         self._on_bytes(len(content))
-        return content, found
+        return content
+
+    async def read_listed(self, source: BucketObject) -> bytes:
+        (content,) = await self.read_ranges([RangeRead(source, 0, source.size)])
+        return bytes(content)
 
     async def read_ranges(self, reads: Sequence[RangeRead]) -> list[Buffer]:
         def attempt() -> list[Buffer]:

@@ -34,6 +34,7 @@ _LIST_CHUNK = 1000
 
 _STATUS = re.compile(r"status code: (\d{3})")
 _CODE = re.compile(r"<Code>(\w+)</Code>")
+_RANGE_IGNORED = "non-partial response when range requested"
 _RETRIED_STATUSES = (408, 429)
 _GONE_STATUSES = (412, 416)
 _TRANSIENT_CODES = ("RequestTimeout", "SlowDown")
@@ -81,16 +82,16 @@ class S3Bucket:
             await retried(prefix, attempt)
         return found
 
-    async def read_object(self, path: str, version: str | None = None) -> tuple[bytes, BucketObject]:
-        async def attempt() -> tuple[bytes, BucketObject]:
-            buffer, found = await self._get(path, _only_if(version))
-            _check(found, version)
-            if len(buffer) != found.size:
-                raise TransientFailure(f"got {len(buffer)} of {found.size} bytes")
-            return bytes(buffer), found
+    async def read_object(self, path: str) -> bytes:
+        async def attempt() -> bytes:
+            buffer, _ = await self._get(path, {})
+            return bytes(buffer)
 
         async with self._requests:
             return await retried(path, attempt)
+
+    async def read_listed(self, source: BucketObject) -> bytes:
+        return bytes(await self._read(source, {}, source.size))
 
     async def read_ranges(self, reads: Sequence[RangeRead]) -> list[Buffer]:
         if len(reads) == 1:
@@ -98,15 +99,18 @@ class S3Bucket:
         return await run_all([self._read_range(read) for read in reads])
 
     async def _read_range(self, read: RangeRead) -> Buffer:
-        source, wanted = read.source, read.end - read.start
+        return await self._read(read.source, {"range": (read.start, read.end)}, read.end - read.start)
+
+    async def _read(self, source: BucketObject, options: GetOptions, wanted: int) -> Buffer:
+        if source.version.startswith(('"', "W/")):
+            options["if_match"] = source.version
 
         async def attempt() -> Buffer:
-            options: GetOptions = {"range": (read.start, read.end), **_only_if(source.version)}
             buffer, found = await self._get(source.path, options)
-            _check(found, source.version)
-            if found.size != source.size:
+            # A store may not know If-Match.
+            if found.version != source.version:
                 raise ObjectChanged(
-                    source.path, f"had {source.size} bytes when it was listed, has {found.size}"
+                    source.path, f"changed after it was listed ({source.version}, now {found.version})"
                 )
             if len(buffer) != wanted:
                 raise TransientFailure(f"got {len(buffer)} of {wanted} bytes")
@@ -129,17 +133,6 @@ def _describe(path: str, meta: ObjectMeta) -> BucketObject:
     return BucketObject(path, meta["size"], meta["e_tag"] or meta["last_modified"].isoformat())
 
 
-def _only_if(version: str | None) -> GetOptions:
-    is_etag = version is not None and version.startswith(('"', "W/"))
-    return {"if_match": version} if is_etag else {}
-
-
-def _check(found: BucketObject, version: str | None) -> None:
-    """A store may not know If-Match."""
-    if version is not None and found.version != version:
-        raise ObjectChanged(found.path, f"changed after it was listed ({version}, now {found.version})")
-
-
 def _translate(path: str, error: Exception) -> Exception:
     """What an error of the client library means for the import."""
     if isinstance(error, FileNotFoundError):
@@ -148,7 +141,7 @@ def _translate(path: str, error: Exception) -> Exception:
     reason = " ".join(text.partition("\n\nDebug source:")[0].split())[:300]
     match = _STATUS.search(text)
     if match is None:
-        return TransientFailure(reason)
+        return Refusal(reason) if _RANGE_IGNORED in text else TransientFailure(reason)
     status = int(match[1])
     code = _CODE.search(text)
     if status >= 500 or status in _RETRIED_STATUSES or (code and code[1] in _TRANSIENT_CODES):

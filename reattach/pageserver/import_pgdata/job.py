@@ -35,6 +35,14 @@ def byte_budget(config: ImportConfig) -> ByteBudget:
 
 
 @dataclass(frozen=True, slots=True)
+class JobOutcome:
+    """The layer that a job wrote, if any, and whether it replaced one that the job had written before."""
+
+    layer: LayerName | None
+    ran_before: bool
+
+
+@dataclass(frozen=True, slots=True)
 class JobRunner:
     """What all jobs of an import share. `verify_checksums`: the pages have checksums, and they count."""
 
@@ -45,11 +53,8 @@ class JobRunner:
     verify_checksums: bool
     budget: ByteBudget
 
-    async def run(self, job: Job) -> bool:
-        """Writes the job's layer and hands it to the timeline; a job without values writes none.
-
-        Returns whether the layer replaced one of an older generation, which means that the job ran before.
-        """
+    async def run(self, job: Job) -> JobOutcome:
+        """Writes the job's layer and hands it to the timeline; a job without values writes none."""
         name = LayerName(job.keys, self.lsn)
         temp_file = self.target.directory / f"{name}.{next(_temp_numbers):x}.___temp"
         try:
@@ -64,8 +69,9 @@ class JobRunner:
                 ),
             )
             if layer is None:
-                return False
-            return await self.target.add_layer(layer.path, layer.name, layer.file_size, layer.checksum)
+                return JobOutcome(None, ran_before=False)
+            replaced = await self.target.add_layer(layer.path, layer.name, layer.file_size, layer.checksum)
+            return JobOutcome(layer.name, replaced)
         finally:
             temp_file.unlink(missing_ok=True)
 

@@ -16,7 +16,7 @@ from reattach.pageserver.import_pgdata.executor import execute
 from reattach.pageserver.import_pgdata.job import JobRunner, byte_budget
 from reattach.pageserver.import_pgdata.plan import Plan
 from reattach.pageserver.import_pgdata.plan_hash import plan_hash
-from reattach.pageserver.import_pgdata.planning import read_control_file, read_plan
+from reattach.pageserver.import_pgdata.planning import list_pgdata, read_control_file, read_plan
 from reattach.pageserver.import_pgdata.source import describe_changes, manifest_digest, write_manifest
 from reattach.pageserver.import_pgdata.target import ImportMetrics, ImportTarget, ImportUpcalls
 from reattach.pageserver.import_pgdata.wait_for_pgdata import wait_for_pgdata
@@ -75,12 +75,13 @@ class _Import:
             await self.target.wipe_layers()
             log.info("wait for pgdata to reach status 'done'")
             await wait_for_pgdata(bucket, self.target)
-        control_file, control_object = await read_control_file(bucket)
+        listed = await list_pgdata(bucket)
+        control_file = await read_control_file(bucket, listed)
         if self.recorded is None:
             log.info("update TimelineMetadata based on LSNs from control file")
             await self.target.upload_metadata(control_file.base_lsn, control_file.pg_version)
         limit = self._soft_size_limit()
-        plan = await read_plan(bucket, control_file, control_object, self.target.shard, limit)
+        plan = await read_plan(bucket, listed, control_file, self.target.shard, limit)
         progress = ShardImportProgress(len(plan.jobs), 0, plan_hash(plan), limit)
         manifest = write_manifest(plan.sources)
         if self.recorded is not None:
@@ -155,9 +156,9 @@ class _Import:
 
         async def run(number: int) -> None:
             log.info("import job %d/%d started", number, progress.jobs)
-            ran_before = await runner.run(plan.jobs[number - 1])
-            self.metrics.job_done(ran_before)
-            log.info("import job %d/%d done", number, progress.jobs)
+            outcome = await runner.run(plan.jobs[number - 1])
+            self.metrics.job_done(outcome.ran_before)
+            log.info("import job %d/%d wrote %s", number, progress.jobs, outcome.layer or "no layer")
 
         async def before_taking(job: int) -> None:
             await self.failpoints.pausable("import-task-complete-pausable")

@@ -35,7 +35,7 @@ async def wait_for_pgdata(bucket: Bucket, target: ImportTarget) -> None:
     malformed = 0
     while True:
         try:
-            raw, _ = await bucket.read_object(STATUS_PATH)
+            raw = await bucket.read_object(STATUS_PATH)
             if codec.decode(raw, PgDataStatus).done:
                 return
             malformed, why = 0, "it is not done"

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from reattach.api.ids import TenantId, TenantShardId, TimelineId
-from reattach.api.import_status import InProgress, ShardImportStatus
+from reattach.api.import_status import Error, InProgress, ShardImportStatus
 from reattach.api.layer_name import LayerName
 from reattach.api.lsn import Lsn
 from reattach.api.shard import ShardIdentity
@@ -76,17 +78,35 @@ class FakeTimeline:
 
 @dataclass
 class FakeController:
-    """Implements ImportUpcalls; `posted` is everything that it was told."""
+    """Implements ImportUpcalls; `posted` is everything that it was told. `on_post` hears of it first."""
 
     status: ShardImportStatus = field(default_factory=InProgress)
     posted: list[ShardImportStatus] = field(default_factory=list)
+    on_post: Callable[[ShardImportStatus], None] = lambda status: None
 
     async def get_status(self) -> ShardImportStatus:
         return self.status
 
     async def put_status(self, status: ShardImportStatus) -> None:
+        await asyncio.sleep(0)
+        self.on_post(status)
         self.status = status
         self.posted.append(status)
+
+    @property
+    def completed(self) -> list[int]:
+        """The checkpoints, in the order of their arrival."""
+        return [
+            status.progress.completed
+            for status in self.posted
+            if isinstance(status, InProgress) and status.progress is not None
+        ]
+
+    @property
+    def error(self) -> str:
+        """The reason that the import ended with."""
+        assert isinstance(self.status, Error), self.status
+        return self.status.message
 
 
 @dataclass

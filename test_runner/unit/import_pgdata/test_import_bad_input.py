@@ -1,0 +1,102 @@
+"""Data that can never be imported ends the import, with the object's name and the reason (I11)."""
+
+from __future__ import annotations
+
+import shutil
+import tracemalloc
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from reattach.api.import_status import Done
+from reattach.api.key import BLCKSZ
+from test_runner.unit.import_pgdata.data_directory import (
+    DataDirectory,
+    control_file,
+    small_data_directory,
+)
+from test_runner.unit.import_pgdata.imports import SMALL_JOBS, Import
+
+CONTROL = "pgdata/global/pg_control"
+MISSING = "No file found for the remote object id given"
+
+
+def write_control(**fields: int) -> Callable[[DataDirectory], object]:
+    return lambda data: data.write(CONTROL, control_file(**fields))  # type: ignore[arg-type]
+
+
+def remove(path: str) -> Callable[[DataDirectory], object]:
+    return lambda data: (data.root / path).unlink()
+
+
+Spoil = Callable[[DataDirectory], object]
+MAP = "pgdata/base/5/pg_filenode.map"
+REL = "pgdata/base/5/1249"
+BAD_INPUT: dict[str, tuple[Spoil, str, str]] = {
+    "no control file": (remove(CONTROL), CONTROL, MISSING),
+    "short control file": (lambda d: d.write(CONTROL, bytes(100)), CONTROL, "control file is too short"),
+    "bad CRC": (lambda d: d.write(CONTROL, bytes(8192)), CONTROL, "invalid CRC in control file: "),
+    "PostgreSQL 18": (
+        write_control(catalog_version=202506291),
+        CONTROL,
+        "unrecognized catalog version 202506291: this is PostgreSQL 18",
+    ),
+    "not shut down": (write_control(state=6), CONTROL, "the cluster was not shut down cleanly"),
+    "no shared map": (remove("pgdata/global/pg_filenode.map"), "pgdata/global/pg_filenode.map", MISSING),
+    "no relation map": (remove(MAP), MAP, MISSING),
+    "half a map": (lambda d: d.write(MAP, bytes(100)), MAP, "has 100 bytes, PostgreSQL 16 writes 524"),
+    "half a page": (lambda d: d.write(REL, bytes(12288)), REL, "its size 12288 is not a multiple of 8192"),
+    "half an slru page": (
+        lambda d: d.write("pgdata/pg_xact/0000", bytes(100)),
+        "pgdata/pg_xact/0000",
+        "its size 100 is not a multiple of 8192",
+    ),
+    "a missing segment": (
+        lambda d: d.write_pages(f"{REL}.2", 1),
+        f"{REL}.2",
+        "segment 1 of this relation is missing",
+    ),
+    "a tablespace": (
+        lambda d: d.write("pgdata/pg_tblspc/16400/PG_16/5/1", b""),
+        "pgdata/pg_tblspc/16400/PG_16/5/1",
+        "user tablespaces cannot be imported",
+    ),
+    "malformed status": (lambda d: d.write("status/pgdata", b"{}"), "status/pgdata", "it is malformed"),
+    "nothing but the status": (lambda d: shutil.rmtree(d.root / "pgdata"), CONTROL, MISSING),
+}
+
+
+@pytest.mark.parametrize("what", BAD_INPUT)
+def test_bad_input_is_refused_before_the_first_job(tmp_path: Path, what: str) -> None:
+    """I11"""
+    spoil, path, reason = BAD_INPUT[what]
+    data = small_data_directory(tmp_path / "bucket")
+    spoil(data)
+    an_import = Import.make(data, tmp_path / "timeline")
+    an_import.run()
+    assert an_import.controller.error.startswith(f"{path}: {reason}")
+    assert len(an_import.controller.posted) == 1
+    assert an_import.timeline.layers == {}
+    assert an_import.metrics.done == []
+
+
+def test_memory_does_not_grow_with_the_relation(tmp_path: Path) -> None:
+    """I12: what is in memory depends on concurrency and range size."""
+    data = small_data_directory(tmp_path / "bucket")
+    range_size = 16 * BLCKSZ
+    peaks = []
+    for i, pages in enumerate((1000, 5000)):
+        data.write("pgdata/base/5/20000", bytes(pages * BLCKSZ))
+        an_import = Import.make(data, tmp_path / f"timeline{i}")
+        an_import.config = replace(
+            SMALL_JOBS, import_job_max_byte_range_size=range_size, import_job_soft_size_limit=1 << 30
+        )
+        tracemalloc.start()
+        an_import.run()
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+        assert an_import.controller.status == Done()
+    assert max(peaks) < 3 * (2 + 4) * range_size + (1 << 20)
+    assert peaks[1] < 1.3 * peaks[0] + (1 << 19)

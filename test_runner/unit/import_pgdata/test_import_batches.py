@@ -1,0 +1,107 @@
+"""Batches cover exactly what a shard keeps, within the limit; the byte budget never overdraws or blocks."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from reattach.api.key import BLCKSZ, Key
+from reattach.api.shard import ShardIdentity
+from reattach.pageserver.import_pgdata.batches import PagesRead, make_batches
+from reattach.pageserver.import_pgdata.bucket_object import BucketObject
+from reattach.pageserver.import_pgdata.budget import ByteBudget
+from reattach.pageserver.import_pgdata.plan import RelBlocks, SingleKey
+from test_runner.unit.api.strategies import shards
+from test_runner.unit.import_pgdata.listings import listings
+from test_runner.unit.import_pgdata.test_import_planner import plan_of
+
+
+@given(listings(), shards, st.integers(1, 100 * BLCKSZ))
+def test_batches_read_what_the_shard_keeps_and_no_more(
+    objects: list[BucketObject], shard: ShardIdentity, max_bytes: int
+) -> None:
+    """I8: each kept block once, from its place in its file. I12: no read and no batch above the limit."""
+    objects = [
+        source for source in objects if source.size < 1 << 24 and not source.path.endswith((".1", ".2"))
+    ]
+    for job in plan_of(objects, shard, 1 << 20).jobs:
+        kept: list[tuple[Key, str, int]] = []
+        for task in job.tasks:
+            if isinstance(task, SingleKey):
+                kept.append((task.key, "value", len(task.value)))
+                continue
+            start = task.keys.start
+            for block in range(start.field6, task.keys.end.field6):
+                key = start._replace(field6=block)
+                if not (isinstance(task, RelBlocks) and shard.is_disposable(key)):
+                    kept.append((key, task.source.path, (block - start.field6) * BLCKSZ))
+        read: list[tuple[Key, str, int]] = []
+        for batch in make_batches(job, shard, max_bytes):
+            assert batch.size <= max(max_bytes, BLCKSZ) or len(batch.items) == 1
+            for item in batch.items:
+                if not isinstance(item, PagesRead):
+                    read.append((item.key, "value", len(item.value)))
+                    continue
+                source, first, end = item.read
+                assert end - first <= max(max_bytes, BLCKSZ)
+                read += [
+                    (item.first._replace(field6=item.first.field6 + i), source.path, offset)
+                    for i, offset in enumerate(range(first, end, BLCKSZ))
+                ]
+        assert read == kept
+
+
+@given(
+    st.integers(1, 100),
+    st.lists(st.lists(st.integers(0, 150), min_size=1, max_size=5), min_size=1, max_size=6),
+    st.randoms(use_true_random=False),
+)
+def test_budget_is_kept_and_everyone_is_served(
+    total: int, users: list[list[int]], rng: random.Random
+) -> None:
+    """I12, and no user waits for ever, cancelled neighbours or not."""
+    budget = ByteBudget(total)
+    held = 0
+
+    async def user(sizes: list[int]) -> None:
+        nonlocal held
+        for size in sizes:
+            await budget.acquire(size)
+            held += min(size, total)
+            assert held <= total
+            try:
+                for _ in range(rng.randrange(3)):
+                    await asyncio.sleep(0)
+            finally:
+                held -= min(size, total)
+                budget.release(size)
+
+    async def scenario() -> None:
+        tasks = [asyncio.create_task(user(sizes)) for sizes in users]
+        doomed = [asyncio.create_task(user(sizes)) for sizes in users]
+        for task in doomed:
+            for _ in range(rng.randrange(4)):
+                await asyncio.sleep(0)
+            task.cancel()
+        await asyncio.wait_for(asyncio.gather(*tasks), 10)
+        await asyncio.gather(*doomed, return_exceptions=True)
+        assert budget.try_acquire(total), "all is given back"
+
+    asyncio.run(scenario())
+
+
+def test_nobody_overtakes_who_waits() -> None:
+    async def scenario() -> None:
+        budget = ByteBudget(10)
+        assert budget.try_acquire(6)
+        waiting = asyncio.create_task(budget.acquire(8))
+        await asyncio.sleep(0)
+        assert not budget.try_acquire(1)
+        budget.release(6)
+        await waiting
+        assert budget.try_acquire(2)
+
+    asyncio.run(scenario())
