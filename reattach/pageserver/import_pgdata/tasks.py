@@ -7,7 +7,7 @@ import functools
 import os
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any, TypeVar
 
 T = TypeVar("T")
@@ -51,12 +51,16 @@ def io_threads() -> ThreadPoolExecutor:
 
 async def in_thread(threads: ThreadPoolExecutor, work: Callable[..., T], *args: Any) -> T:
     """Runs `work` in one of the threads. When cancelled, returns only after the work has ended."""
-    future = asyncio.get_running_loop().run_in_executor(threads, work, *args)
+    submitted = threads.submit(work, *args)
+    result = asyncio.wrap_future(submitted)
     try:
-        return await asyncio.shield(future)
+        return await asyncio.shield(result)
     except asyncio.CancelledError:
-        if not future.cancel():
-            await asyncio.wait([future])
-            if not future.cancelled():
-                future.exception()  # Seen, and of no interest any more.
+        # Work that has begun cannot be stopped, and its caller may be about to take away what it works on.
+        submitted.cancel()
+        while not submitted.done():
+            with suppress(asyncio.CancelledError):
+                await asyncio.wait([result])
+        if not submitted.cancelled():
+            submitted.exception()
         raise

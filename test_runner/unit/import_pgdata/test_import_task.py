@@ -230,9 +230,15 @@ def test_the_recorded_size_limit_counts_not_the_configured_one(an_import: Import
     assert an_import.content() == expected_content(an_import.data, ShardIdentity())
 
 
+def add_relations(data: DataDirectory, count: int) -> None:
+    for i in range(count):
+        data.write_pages(f"{REL}{i}", 16)
+
+
 DIFFERENT = "Import plan does not match storcon metadata: "
 MORE_JOBS = "Import plan job length does not match storcon metadata: "
 REL = "pgdata/base/5/16384"
+INIT = "pgdata/base/5/16391_init"
 CHANGES: dict[str, tuple[Callable[[DataDirectory], object], str, str]] = {
     "content": (lambda d: d.write_pages(REL, 70, seed=1), DIFFERENT, f"{REL} has other content"),
     "size": (
@@ -241,8 +247,8 @@ CHANGES: dict[str, tuple[Callable[[DataDirectory], object], str, str]] = {
         f"{REL} had {70 * BLCKSZ} bytes and has {71 * BLCKSZ}",
     ),
     "added": (lambda d: d.write_pages(f"{REL}9", 1), DIFFERENT, f"{REL}9 was added"),
-    "jobs": (lambda d: [d.write_pages(f"{REL}{i}", 16) for i in range(5)], MORE_JOBS, f"{REL}0 was added"),
-    "removed": (lambda d: (d.root / REL).unlink(), DIFFERENT, f"{REL} was removed"),
+    "jobs": (lambda d: add_relations(d, 5), MORE_JOBS, f"{REL}0 was added"),
+    "removed": (lambda d: (d.root / INIT).unlink(), DIFFERENT, f"{INIT} was removed"),
     "relation map": (
         lambda d: d.write("pgdata/base/5/pg_filenode.map", bytes(524)),
         DIFFERENT,
