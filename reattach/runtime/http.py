@@ -117,16 +117,20 @@ def _endpoint(handler: Handler, check: Check | None) -> Callable[[Request], Awai
         except Exception as e:
             log.exception("HTTP request handler task panicked: %s %s", request.method, request.url.path)
             response = _error_response(InternalError(f"HTTP request handler task panicked: {cause_chain(e)}"))
-        response.headers["x-request-id"] = request.headers.get("x-request-id") or str(uuid.uuid4())
         if not quiet:
             log.info("Request handled, status: %d", response.status_code)
-        return response
+        return _with_id(request, response)
 
     return endpoint
 
 
+def _with_id(request: Request, response: Response) -> Response:
+    response.headers["x-request-id"] = request.headers.get("x-request-id") or str(uuid.uuid4())
+    return response
+
+
 async def _not_found(request: Request, _: Exception) -> Response:
-    return _error_response(PageNotFound("page not found"))
+    return _with_id(request, _error_response(PageNotFound("page not found")))
 
 
 def json_app(routes: Sequence[tuple[str, str, Handler]], check: Check | None = None) -> Starlette:

@@ -1,0 +1,221 @@
+"""The process: its command line, its files, how it starts and how it ends."""
+
+from __future__ import annotations
+
+import json
+import signal
+import socket
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import requests
+
+from fixtures.auth_tokens import TokenScope, write_key_pair
+from fixtures.processes import Launcher, wait_for
+from reattach.api.ids import TenantShardId, TimelineId
+from test_runner.regress.pageserver.one_pageserver import IMPORT_CONFIG, PageserverProcess
+from test_runner.regress.pageserver.scripted_controller import FakeController
+from test_runner.unit.import_pgdata.data_directory import DataDirectory
+
+PROGRAM = Path(sys.executable).parent / "pageserver"
+
+
+def test_version_and_features(launcher: Launcher) -> None:
+    assert '"testing"' in launcher.run([PROGRAM, "--version"], timeout=20).stdout
+    features = launcher.run([PROGRAM, "--enabled-features"], timeout=20).stdout
+    assert json.loads(features) == {"features": ["testing"]}
+    assert "--workdir" in launcher.run([PROGRAM, "--help"], timeout=20).stdout
+
+
+@pytest.mark.parametrize(
+    ("config", "words"),
+    [
+        ({"control_plane_api": None}, "`control_plane_api`: must be set"),
+        ({"remote_storage": None}, "`remote_storage`: must be set"),
+        (
+            {"timeline_import_config": IMPORT_CONFIG | {"import_job_concurrency": 0}},
+            "`timeline_import_config.import_job_concurrency`: must be a whole number above zero, not 0",
+        ),
+        (
+            {"timeline_import_config": {"import_job_concurrency": 4}},
+            "`timeline_import_config.import_job_soft_size_limit`: is required and missing",
+        ),
+        ({"no_sync": "maybe"}, "`no_sync`: expected `bool`, got `str`"),
+    ],
+)
+def test_wrong_config_ends_it_at_once(
+    stopped_pageserver: PageserverProcess, config: dict[str, Any], words: str
+) -> None:
+    """One line that names the file, the key and the reason, and a code that is not 0."""
+    stopped_pageserver.configure(**config)
+    process = stopped_pageserver.spawn()
+    assert process.wait(20) == 1
+    assert stopped_pageserver.log_path.read_text() == f"pageserver: pageserver.toml: {words}\n"
+
+
+def test_other_reasons_not_to_start(stopped_pageserver: PageserverProcess) -> None:
+    identity = stopped_pageserver.workdir / "identity.toml"
+    identity.write_text("name = 5")
+    assert stopped_pageserver.spawn().wait(20) == 1
+    identity.write_text("id = 1")
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        stopped_pageserver.configure(listen_http_addr=address)
+        assert stopped_pageserver.spawn().wait(20) == 1
+    assert stopped_pageserver.spawn({"FAILPOINTS": "no-equals-sign"}).wait(20) == 1
+    lines = stopped_pageserver.log_lines("^pageserver: ")
+    assert lines[0] == "pageserver: identity.toml: `id`: is required and missing"
+    assert f"cannot listen on {address}" in lines[1]
+    assert "lacks '='" in lines[2]
+
+
+def test_unknown_key_is_a_warning(stopped_pageserver: PageserverProcess) -> None:
+    stopped_pageserver.configure(page_cache_size=100, no_such_key=5)
+    stopped_pageserver.start()
+    warnings = stopped_pageserver.log_lines(r"\s(WARN|ERROR)\s")
+    assert len(warnings) == 1
+    assert "`no_such_key`" in warnings[0]
+
+
+def test_one_process_per_directory(pageserver: PageserverProcess) -> None:
+    first = pageserver.running
+    second = pageserver.spawn()
+    assert second.wait(20) == 1
+    assert f"is locked by process {first.pid}" in pageserver.log_path.read_text()
+    pageserver.process = first
+    assert (pageserver.workdir / "pageserver.pid").read_text() == str(first.pid)
+    pageserver.kill()
+    pageserver.start()
+
+
+@pytest.mark.parametrize("sig", [signal.SIGTERM, signal.SIGINT])
+def test_graceful_end(
+    pageserver: PageserverProcess,
+    bucket: DataDirectory,
+    tenant: TenantShardId,
+    timeline: TimelineId,
+    sig: signal.Signals,
+) -> None:
+    """An import in mid-flight is interrupted, nothing is reported, the exit code is 0."""
+    pageserver.attach(tenant)
+    pageserver.failpoint("import-job-5-taken-pausable", "pause")
+    pageserver.create_import(tenant, timeline, bucket.root)
+    pageserver.wait_log("at failpoint import-job-5-taken-pausable")
+    pageserver.running.send_signal(sig)
+    assert pageserver.running.wait(20) == 0
+    assert pageserver.recorded(tenant, timeline)["InProgress"]["V1"]["completed"] == 4
+    assert pageserver.log_lines(r"\s(WARN|ERROR)\s") == []
+    pageserver.start()
+    pageserver.wait_recorded(tenant, timeline)
+
+
+def test_sigquit_ends_it_at_once(pageserver: PageserverProcess) -> None:
+    pageserver.running.send_signal(signal.SIGQUIT)
+    assert pageserver.running.wait(20) == 111
+
+
+def test_serves_nobody_before_it_re_attached(
+    stopped_pageserver: PageserverProcess, controller: FakeController
+) -> None:
+    controller.is_reachable = False
+    process = stopped_pageserver.spawn()
+    stopped_pageserver.wait_log("storage controller upcall failed, will retry")
+    with pytest.raises(requests.ConnectionError):
+        stopped_pageserver.request("GET", "/v1/status")
+    process.terminate()
+    assert process.wait(20) == 0, "a signal ends it also while it waits for the controller"
+    stopped_pageserver.spawn()
+    controller.is_reachable = True
+    wait_for(
+        lambda: stopped_pageserver.request("GET", "/v1/status").json() == {"id": 1},
+        what="an answer",
+        timeout=20,
+        alive=stopped_pageserver.running,
+        ignore=(requests.ConnectionError,),
+    )
+
+
+def test_failpoints_from_the_environment(
+    stopped_pageserver: PageserverProcess, tenant: TenantShardId
+) -> None:
+    stopped_pageserver.start({"FAILPOINTS": "api-503=1*return;api-500=off"})
+    assert stopped_pageserver.log_lines("cfg failpoint: api-503 1[*]return")
+
+
+def test_failpoint_exit(pageserver: PageserverProcess, tenant: TenantShardId) -> None:
+    pageserver.failpoint("attach-before-activate", "exit")
+    with pytest.raises(requests.ConnectionError):
+        pageserver.attach(tenant)
+        pageserver.call("GET", f"/v1/tenant/{tenant}")
+    assert pageserver.running.wait(20) == 1
+    assert pageserver.log_lines("Exit requested by failpoint")
+
+
+def test_registers_itself(stopped_pageserver: PageserverProcess, controller: FakeController) -> None:
+    metadata = {
+        "host": "localhost",
+        "port": 64000,
+        "http_host": "localhost",
+        "http_port": stopped_pageserver.http_port,
+        "https_port": None,
+        "availability_zone_id": "us-east-2a",
+        "neon_local_extra": 5,
+    }
+    (stopped_pageserver.workdir / "metadata.json").write_text(json.dumps(metadata))
+    stopped_pageserver.configure(control_plane_api_token="secret")
+    stopped_pageserver.start()
+    (call,) = controller.called("re-attach")
+    assert call.authorization == "Bearer secret"
+    assert call.body == {
+        "node_id": 1,
+        "register": {
+            "node_id": 1,
+            "listen_pg_addr": "localhost",
+            "listen_pg_port": 64000,
+            "listen_http_addr": "localhost",
+            "listen_http_port": stopped_pageserver.http_port,
+            "listen_https_port": None,
+            "listen_grpc_addr": None,
+            "listen_grpc_port": None,
+            "availability_zone_id": "us-east-2a",
+            "node_ip_addr": None,
+        },
+        "empty_local_disk": True,
+    }
+
+
+def test_emergency_mode(
+    pageserver: PageserverProcess, controller: FakeController, tenant: TenantShardId
+) -> None:
+    """Without the controller, tenants come back in the generation that they had."""
+    generation = pageserver.attach(tenant)
+    pageserver.kill()
+    controller.is_reachable = False
+    pageserver.configure(control_plane_emergency_mode=True)
+    pageserver.start()
+    assert pageserver.call("GET", f"/v1/tenant/{tenant}")["generation"] == generation
+    assert pageserver.log_lines("Emergency mode!")
+
+
+def test_tokens(stopped_pageserver: PageserverProcess, tenant: TenantShardId) -> None:
+    workdir = stopped_pageserver.workdir
+    keys = write_key_pair(workdir / "auth_private_key.pem", workdir / "auth_public_key.pem")
+    stopped_pageserver.configure(http_auth_type="NeonJWT")
+    stopped_pageserver.start()
+
+    def status(path: str, token: str | None) -> int:
+        headers = {} if token is None else {"Authorization": f"Bearer {token}"}
+        return stopped_pageserver.request("GET", path, headers=headers).status_code
+
+    for path in ("/v1/status", "/metrics"):
+        assert status(path, None) == 200
+    assert status("/v1/tenant", None) == 401
+    assert status("/v1/tenant", "nonsense") == 401
+    assert status("/v1/tenant", keys.generate_token(scope=TokenScope.SAFEKEEPER_DATA)) == 403
+    assert status("/v1/tenant", keys.generate_pageserver_token()) == 200
+    assert status(f"/v1/tenant/{tenant}", keys.generate_pageserver_token()) == 404
+    assert stopped_pageserver.request("PUT", "/v1/failpoints", json=[]).status_code == 401
