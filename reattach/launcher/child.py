@@ -26,6 +26,11 @@ def become_subreaper() -> None:
         raise OSError(ctypes.get_errno(), "cannot become the reaper of orphaned processes")
 
 
+def signal_at_parents_end(sig: int) -> None:
+    """Sent to this process when the thread that forked it ends, with its process or without."""
+    _libc.prctl(_PR_SET_PDEATHSIG, sig, 0, 0, 0)
+
+
 def settle(
     *,
     parent: int,
@@ -43,7 +48,7 @@ def settle(
     if unprivileged:
         drop_privileges()
     # After the change of user, which clears it.
-    _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    signal_at_parents_end(signal.SIGKILL)
     if os.getppid() != parent:
         os._exit(128 + signal.SIGKILL)
     _libc.prctl(_PR_SET_NAME, name.encode()[:15], 0, 0, 0)

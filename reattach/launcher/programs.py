@@ -55,11 +55,9 @@ def find(argv: Sequence[str]) -> tuple[str, Program] | None:
     return None
 
 
-def warm_up() -> Iterator[None]:
-    """Loads what the programs need; each step loads one thing."""
-    for module in _WARM_UP:
-        load(module)
-        yield
+def warm_up() -> Iterator[str]:
+    """The modules that programs need, to be loaded when there is time."""
+    return iter(_WARM_UP)
 
 
 def load(module: str) -> None:

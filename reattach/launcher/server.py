@@ -32,6 +32,10 @@ class _InChild(Exception):
         self.program = program
 
 
+class _Interrupted(BaseException):
+    """Ends an import that the end of the run must not wait for. No import catches it."""
+
+
 class Server:
     def __init__(self, client: socket.socket, client_pid: int) -> None:
         self._client = client
@@ -41,6 +45,7 @@ class Server:
         self._trees: list[str] = []
         self._linger = False
         self._ending = False
+        self._is_importing = False
         self._poll = select.poll()
         self._wakeup, self._wakeup_writer = socket.socketpair()
 
@@ -48,8 +53,8 @@ class Server:
         """Serves until the client or this process is told to end. In a forked child: what it is to run."""
         gc.disable()
         child.become_subreaper()
-        self._watch_signals()
         self._client_process = os.pidfd_open(self._client_pid)
+        self._watch_signals()
         # The client may have ended before it was watched.
         self._ending = os.getppid() != self._client_pid
         for watched in (self._client.fileno(), self._client_process, self._wakeup.fileno()):
@@ -80,18 +85,42 @@ class Server:
             elif self._client_process in ready:
                 self._client_left()
             elif not ready:
-                is_warm = next(warm_up, "done") == "done"
+                module = next(warm_up, None)
+                is_warm = module is None
+                if module is not None:
+                    self._load(module)
 
     def _watch_signals(self) -> None:
         self._wakeup.setblocking(False)
         self._wakeup_writer.setblocking(False)
         signal.set_wakeup_fd(self._wakeup_writer.fileno(), warn_on_full_buffer=False)
         signal.signal(signal.SIGCHLD, lambda *_: None)
-        for sig in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        for sig in (signal.SIGTERM, signal.SIGINT):
             signal.signal(sig, self._end_soon)
+        # A hint, as it comes when the client's thread ends that started us. The poll sees the client's end
+        # too, but not while something is imported.
+        signal.signal(signal.SIGHUP, self._look_for_client)
+        child.signal_at_parents_end(signal.SIGHUP)
+
+    def _look_for_client(self, *_: object) -> None:
+        poll = select.poll()
+        poll.register(self._client_process, select.POLLIN)
+        if poll.poll(0) and not self._linger:
+            self._end_soon()
 
     def _end_soon(self, *_: object) -> None:
         self._ending = True
+        if self._is_importing:
+            raise _Interrupted
+
+    def _load(self, module: str) -> None:
+        try:
+            self._is_importing = True
+            if not self._ending:
+                programs.load(module)
+            self._is_importing = False
+        except _Interrupted:
+            self._is_importing = False
 
     def _client_left(self) -> None:
         if not self._linger:
@@ -138,7 +167,7 @@ class Server:
     def _start(self, request: dict[str, Any], fds: list[int]) -> int:
         found = programs.find(request["argv"])
         if found is not None:
-            programs.load(found[0])
+            self._load(found[0])
             gc.freeze()
         child.hold_signals()
         try:

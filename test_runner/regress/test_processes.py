@@ -249,7 +249,7 @@ def _raise(error: Exception) -> Callable[[], None]:
 _FAMILY = """
 import os, signal, sys, time
 from pathlib import Path
-from fixtures.processes import Launcher
+from fixtures.processes import Launcher, wait_for
 launcher = Launcher()
 tree = Path(sys.argv[1]) / "tree"
 (tree / "deep").mkdir(parents=True)
@@ -268,9 +268,8 @@ print(os.getpid(), flush=True)
 time.sleep(600)
 '''
 log = Path(sys.argv[1]) / "family.log"
-launcher.start("child", [sys.executable, "-c", child], log_path=log)
-while len(log.read_text().split()) < 2:
-    time.sleep(0.01)
+process = launcher.start("child", [sys.executable, "-c", child], log_path=log)
+wait_for(lambda: len(log.read_text().split()) == 2, what="two pids", timeout=60, alive=process)
 print(launcher._server.pid, *log.read_text().split(), flush=True)
 MORE
 """
@@ -293,7 +292,8 @@ class Family:
         self.launcher, self.child, self.grandchild = self.pids
 
     def assert_gone(self) -> None:
-        """Nothing is left soon."""
+        """Nothing is left soon after the end of the process itself."""
+        self.main.wait(20)
         wait_for(
             lambda: not self.left(),
             what=f"launcher, child and grandchild {self.pids} to be gone",
@@ -443,6 +443,7 @@ def test_pytest_that_is_killed_leaves_nothing(pytester: pytest.Pytester) -> None
             timeout=30,
         )
         run.kill()
+        run.wait()
         wait_for(lambda: not psutil.pid_exists(pid), what="the process to be gone", timeout=GONE_SECONDS)
     finally:
         run.kill()
