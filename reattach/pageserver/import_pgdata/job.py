@@ -7,6 +7,9 @@ import itertools
 from collections import deque
 from dataclasses import dataclass
 
+import numpy as np
+
+from reattach.api.key import BLCKSZ
 from reattach.api.layer_name import LayerName
 from reattach.api.lsn import Lsn
 from reattach.pageserver.import_pgdata.batches import Batch, PagesRead, make_batches
@@ -20,6 +23,7 @@ from reattach.pageserver.import_pgdata.target import ImportTarget
 from reattach.pageserver.import_pgdata.tasks import cpu_threads, in_thread, io_threads, task_group
 from reattach.pageserver.layers.blobs import Buffer, FramedBatch, PageRun, Value, frame
 from reattach.pageserver.layers.image_layer_writer import ImageLayerWriter, WrittenLayer
+from reattach.pageserver.layers.key_arrays import blocks_of, expand_runs
 
 READ_AHEAD_BATCHES = 6
 """Batches of one job that may be on their way at a time."""
@@ -112,20 +116,25 @@ class JobRunner:
 
     def _frame(self, batch: Batch, buffers: list[Buffer]) -> FramedBatch:
         remaining = iter(buffers)
-        items: list[PageRun | Value] = []
-        for item in batch.items:
-            if isinstance(item, Value):
-                items.append(item)
-                continue
-            pages = next(remaining)
-            if self.verify_checksums and item.first.is_rel_block:
-                _verify(item, pages)
-            items.append(PageRun(item.first, pages))
+        items = [
+            item if isinstance(item, Value) else PageRun(item.first, next(remaining)) for item in batch.items
+        ]
+        if self.verify_checksums:
+            _verify(batch, buffers)
         return frame(items, self.config.compression)
 
 
-def _verify(item: PagesRead, pages: Buffer) -> None:
-    bad = first_bad_page(pages, item.first.field6)
+def _verify(batch: Batch, buffers: list[Buffer]) -> None:
+    """Raises ObjectError, which names the block, for a relation's page with a wrong checksum."""
+    reads = [item for item in batch.items if isinstance(item, PagesRead)]
+    checked = [(each, pages) for each, pages in zip(reads, buffers, strict=True) if each.first.is_rel_block]
+    if not checked:
+        return
+    counts = [len(pages) // BLCKSZ for _, pages in checked]
+    blocks = blocks_of(expand_runs([(each.first, n) for (each, _), n in zip(checked, counts, strict=True)]))
+    bad = first_bad_page(b"".join(pages for _, pages in checked), blocks)
     if bad is not None:
-        block = item.first.field6 + bad
-        raise ObjectError(item.read.source.path, f"the checksum of block {block} of this relation is wrong")
+        culprit = checked[int(np.searchsorted(np.cumsum(counts), bad, side="right"))][0]
+        raise ObjectError(
+            culprit.read.source.path, f"the checksum of block {blocks[bad]} of this relation is wrong"
+        )

@@ -23,20 +23,20 @@ _CHECKSUM_AT = 8
 _UPPER_AT = 14
 
 
-def first_bad_page(pages: Buffer, first_block: int) -> int | None:
+def first_bad_page(pages: Buffer, blocks: npt.NDArray[np.uint32]) -> int | None:
     """The index of the first page whose checksum is wrong, None if all are right.
 
-    `first_block` is the number, in its relation fork, of the first page. Pages that were never initialised
-    have no checksum.
+    `blocks` are the numbers of the pages in their relation forks. Pages that were never initialised have no
+    checksum.
     """
     words = np.frombuffer(pages, "<u2").reshape(-1, BLCKSZ // 2)
     stored = words[:, _CHECKSUM_AT // 2]
     is_new = words[:, _UPPER_AT // 2] == 0
-    bad = (page_checksums(pages, first_block) != stored) & ~is_new
+    bad = (page_checksums(pages, blocks) != stored) & ~is_new
     return int(np.argmax(bad)) if bad.any() else None
 
 
-def page_checksums(pages: Buffer, first_block: int) -> npt.NDArray[np.uint16]:
+def page_checksums(pages: Buffer, blocks: npt.NDArray[np.uint32]) -> npt.NDArray[np.uint16]:
     """What the checksum of each page must be, whatever it is."""
     lanes = np.frombuffer(pages, "<u4").reshape(-1, BLCKSZ // 4 // _LANES, _LANES)
     # The checksum is computed as if its own field were zero.
@@ -48,8 +48,7 @@ def page_checksums(pages: Buffer, first_block: int) -> npt.NDArray[np.uint16]:
     zero = np.uint32(0)
     for _ in range(2):
         sums = _mix(sums, zero)
-    folded = np.bitwise_xor.reduce(sums, axis=1)
-    folded ^= np.arange(first_block, first_block + len(folded), dtype=np.uint32)
+    folded = np.bitwise_xor.reduce(sums, axis=1) ^ blocks
     checksums: npt.NDArray[np.uint16] = (folded % np.uint32(65535) + np.uint32(1)).astype(np.uint16)
     return checksums
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import random
 import struct
 
+import numpy as np
+import numpy.typing as npt
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -36,6 +38,10 @@ def one_by_one(page: bytes, block: int) -> int:
     return folded % 65535 + 1
 
 
+def blocks_from(first: int, count: int) -> npt.NDArray[np.uint32]:
+    return np.arange(first, first + count, dtype=np.uint32)
+
+
 def checksummed(page: bytes, block: int) -> bytes:
     return page[:8] + struct.pack("<H", one_by_one(page, block)) + page[10:]
 
@@ -44,24 +50,24 @@ def checksummed(page: bytes, block: int) -> bytes:
 def test_checksums_are_those_of_the_definition(seed: int, first_block: int) -> None:
     pages = [random.Random(seed + i).randbytes(BLCKSZ) for i in range(3)]
     expected = [one_by_one(page, first_block + i) for i, page in enumerate(pages)]
-    assert page_checksums(b"".join(pages), first_block).tolist() == expected
+    assert page_checksums(b"".join(pages), blocks_from(first_block, 3)).tolist() == expected
 
 
 @given(st.integers(0, 3), st.integers(0, BLCKSZ - 1), st.integers(1, 255))
 def test_the_first_bad_page_is_named(bad: int, at: int, flip: int) -> None:
     pages = [bytearray(checksummed(random.Random(i).randbytes(BLCKSZ), 70 + i)) for i in range(4)]
-    assert first_bad_page(b"".join(pages), 70) is None
+    assert first_bad_page(b"".join(pages), blocks_from(70, 4)) is None
     pages[bad][at] ^= flip
     pages[3][100] ^= 1 if bad < 3 else 0
     if pages[bad][14:16] != b"\0\0":
-        assert first_bad_page(b"".join(pages), 70) == bad
+        assert first_bad_page(b"".join(pages), blocks_from(70, 4)) == bad
 
 
 def test_a_page_in_another_place_is_bad() -> None:
     page = checksummed(random.Random(1).randbytes(BLCKSZ), 5)
-    assert first_bad_page(page, 5) is None
-    assert first_bad_page(page, 6) == 0
+    assert first_bad_page(page, blocks_from(5, 1)) is None
+    assert first_bad_page(page, blocks_from(6, 1)) == 0
 
 
 def test_new_pages_have_none() -> None:
-    assert first_bad_page(bytes(BLCKSZ * 3), 0) is None
+    assert first_bad_page(bytes(BLCKSZ * 3), blocks_from(0, 3)) is None
