@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import os
 import signal
 import socket
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import uvicorn
+
+log = logging.getLogger(__name__)
 
 
 def parse_address(text: str) -> tuple[str, int]:
@@ -38,10 +42,46 @@ def bind(address: str) -> socket.socket:
 
 
 class _Server(uvicorn.Server):
+    """uvicorn looks every tenth of a second whether it shall end; this one is told, and ends at once."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self._stop = asyncio.Event()
+
+    def stop(self) -> None:
+        self.should_exit = True
+        self._stop.set()
+
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
         # Signals belong to the process, which decides the order of shutting down.
         yield
+
+    async def main_loop(self) -> None:
+        # Each tick renews the date header.
+        while not await self.on_tick(0):
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(1):
+                    await self._stop.wait()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        state = self.server_state
+        for server in self.servers:
+            server.close()
+        for sock in sockets or []:
+            sock.close()
+        for connection in list(state.connections):
+            connection.shutdown()
+        deadline = time.monotonic() + (self.config.timeout_graceful_shutdown or 0)
+        pause = 0.001
+        while state.connections or state.tasks:
+            if time.monotonic() >= deadline:
+                log.error("%d requests took too long to end, cancelling them", len(state.tasks))
+                for task in state.tasks:
+                    task.cancel()
+                return
+            await asyncio.sleep(pause)
+            pause = min(pause * 2, 0.02)
 
 
 class HttpServer:
@@ -61,6 +101,7 @@ class HttpServer:
             app,
             http="httptools",
             ws="none",
+            proxy_headers=False,
             lifespan="off",
             log_config=None,
             access_log=False,
@@ -79,7 +120,7 @@ class HttpServer:
 
     def stop(self) -> None:
         """Stops accepting; `serve` returns when open requests are answered or their time is up."""
-        self._server.should_exit = True
+        self._server.stop()
 
 
 def install_signals(
