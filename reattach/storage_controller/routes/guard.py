@@ -58,7 +58,7 @@ def _guard(controller: Controller, spec: RouteSpec) -> Handler:
             error = e.to_api_error()
             metrics.passthrough_request_error.labels(e.node.id).inc()
             count(error.status)
-            raise error from e
+            raise error from None
         except ApiError as e:
             count(e.status)
             raise
