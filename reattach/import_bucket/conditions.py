@@ -44,7 +44,9 @@ def _names(header: str, etag: str) -> bool:
     )
 
 
-def _seconds(header: str) -> float | None:
+def _seconds(header: str | None) -> float | None:
+    if header is None:
+        return None
     try:
         return parsedate_to_datetime(header).timestamp()
     except ValueError:
@@ -56,7 +58,7 @@ def failed_precondition(headers: Mapping[str, str], etag: str, modified: float) 
     if_match = headers.get("if-match")
     if if_match is not None:
         return None if _names(if_match, etag) else "If-Match"
-    since = _seconds(headers.get("if-unmodified-since", ""))
+    since = _seconds(headers.get("if-unmodified-since"))
     return "If-Unmodified-Since" if since is not None and int(modified) > since else None
 
 
@@ -65,7 +67,7 @@ def is_not_modified(headers: Mapping[str, str], etag: str, modified: float) -> b
     if_none_match = headers.get("if-none-match")
     if if_none_match is not None:
         return _names(if_none_match, etag)
-    since = _seconds(headers.get("if-modified-since", ""))
+    since = _seconds(headers.get("if-modified-since"))
     return since is not None and int(modified) <= since
 
 
