@@ -45,8 +45,11 @@ class Bucket(Protocol):
     async def read_listed(self, source: BucketObject) -> bytes:
         """A whole object, which must still be the one that was listed."""
 
-    async def read_ranges(self, reads: Sequence[RangeRead]) -> list[Buffer]:
-        """The bytes of each, never fewer than asked for."""
+    async def map_ranges(self, reads: Sequence[RangeRead], work: Callable[[list[Buffer]], T]) -> T:
+        """Reads the bytes of each, never fewer than asked for, and works on them in a thread.
+
+        `work` must not keep the buffers: they may be used again. Its own errors must not be OSErrors.
+        """
 
 
 def open_bucket(location: ImportLocation, config: ImportConfig, on_bytes: Callable[[int], None]) -> Bucket:

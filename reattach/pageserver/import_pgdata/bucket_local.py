@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,7 +13,7 @@ from reattach.api.location import LocalFs
 from reattach.pageserver.import_pgdata.bucket import RangeRead, Refusal, retried
 from reattach.pageserver.import_pgdata.bucket_object import BucketObject
 from reattach.pageserver.import_pgdata.errors import ObjectChanged, ObjectError, ObjectMissing
-from reattach.pageserver.import_pgdata.tasks import in_thread, io_threads
+from reattach.pageserver.import_pgdata.tasks import cpu_threads, in_thread
 from reattach.pageserver.layers.blobs import Buffer
 
 T = TypeVar("T")
@@ -41,29 +42,34 @@ class LocalBucket:
         def attempt() -> bytes:
             with self._open(path) as fd:
                 found = _describe(path, os.fstat(fd))
-                return _read(fd, RangeRead(found, 0, found.size))
+                content = bytearray(found.size)
+                _read_into(fd, RangeRead(found, 0, found.size), memoryview(content))
+                return bytes(content)
 
         content = await self._in_thread(path, attempt)
         self._on_bytes(len(content))
         return content
 
     async def read_listed(self, source: BucketObject) -> bytes:
-        (content,) = await self.read_ranges([RangeRead(source, 0, source.size)])
-        return bytes(content)
+        return await self.map_ranges([RangeRead(source, 0, source.size)], lambda buffers: bytes(buffers[0]))
 
-    async def read_ranges(self, reads: Sequence[RangeRead]) -> list[Buffer]:
-        def attempt() -> list[Buffer]:
-            return [self._read_range(read) for read in reads]
+    async def map_ranges(self, reads: Sequence[RangeRead], work: Callable[[list[Buffer]], T]) -> T:
+        size = sum(read.end - read.start for read in reads)
 
-        if not reads:
-            return []
-        buffers = await self._in_thread(reads[0].source.path, attempt)
-        self._on_bytes(sum(map(len, buffers)))
-        return buffers
+        def attempt() -> T:
+            # Reading into memory that this thread has used before costs half of what fresh memory does.
+            room = _thread_buffer(size)
+            buffers: list[Buffer] = []
+            for read in reads:
+                part, room = room[: read.end - read.start], room[read.end - read.start :]
+                with self._open(read.source.path) as fd:
+                    _read_into(fd, read, part)
+                buffers.append(part)
+            return work(buffers)
 
-    def _read_range(self, read: RangeRead) -> bytes:
-        with self._open(read.source.path) as fd:
-            return _read(fd, read)
+        result = await self._in_thread(reads[0].source.path if reads else "", attempt)
+        self._on_bytes(size)
+        return result
 
     @contextmanager
     def _open(self, path: str) -> Iterator[int]:
@@ -100,23 +106,34 @@ class LocalBucket:
             except OSError as e:
                 raise Refusal(f"{type(e).__name__}: {e.strerror}") from e
 
-        return await retried(path, lambda: in_thread(io_threads(), translated))
+        return await retried(path, lambda: in_thread(cpu_threads(), translated))
 
 
 def _describe(path: str, stat: os.stat_result) -> BucketObject:
     return BucketObject(path, stat.st_size, f"{stat.st_mtime_ns:x}-{stat.st_size:x}")
 
 
-def _read(fd: int, read: RangeRead) -> bytes:
-    """The range of an open file, which must be the listed one before and after."""
+def _read_into(fd: int, read: RangeRead, room: memoryview) -> None:
+    """The range of an open file, which must be the listed one when all is read."""
     path, version = read.source.path, read.source.version
-    data = os.pread(fd, read.end - read.start, read.start)
-    while len(data) < read.end - read.start:
-        more = os.pread(fd, read.end - read.start - len(data), read.start + len(data))
-        if not more:
+    position, missing = read.start, room
+    while missing:
+        count = os.preadv(fd, [missing], position)
+        if count == 0:
             break
-        data += more
+        position += count
+        missing = missing[count:]
     found = _describe(path, os.fstat(fd))
-    if found.version != version or len(data) != read.end - read.start:
+    if found.version != version or missing:
         raise ObjectChanged(path, f"changed after it was listed ({version}, now {found.version})")
-    return data
+
+
+_local = threading.local()
+
+
+def _thread_buffer(size: int) -> memoryview:
+    """This thread's own memory of that size, whatever was in it."""
+    buffer: bytearray = getattr(_local, "buffer", bytearray())
+    if len(buffer) < size:
+        buffer = _local.buffer = bytearray(size)
+    return memoryview(buffer)[:size]

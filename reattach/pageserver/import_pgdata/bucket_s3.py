@@ -6,7 +6,7 @@ import asyncio
 import re
 from collections.abc import Callable, Sequence
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import obstore
 from obstore.exceptions import BaseError
@@ -22,11 +22,13 @@ from reattach.pageserver.import_pgdata.bucket import (
 from reattach.pageserver.import_pgdata.bucket_object import BucketObject
 from reattach.pageserver.import_pgdata.config import ImportConfig
 from reattach.pageserver.import_pgdata.errors import ObjectChanged, ObjectMissing
-from reattach.pageserver.import_pgdata.tasks import run_all
+from reattach.pageserver.import_pgdata.tasks import cpu_threads, in_thread, run_all
 from reattach.pageserver.layers.blobs import Buffer
 
 if TYPE_CHECKING:
     from obstore import GetOptions, ObjectMeta
+
+T = TypeVar("T")
 
 CONCURRENT_REQUESTS = 128
 REQUEST_TIMEOUT = timedelta(seconds=120)
@@ -93,10 +95,9 @@ class S3Bucket:
     async def read_listed(self, source: BucketObject) -> bytes:
         return bytes(await self._read(source, {}, source.size))
 
-    async def read_ranges(self, reads: Sequence[RangeRead]) -> list[Buffer]:
-        if len(reads) == 1:
-            return [await self._read_range(reads[0])]
-        return await run_all([self._read_range(read) for read in reads])
+    async def map_ranges(self, reads: Sequence[RangeRead], work: Callable[[list[Buffer]], T]) -> T:
+        buffers = await run_all([self._read_range(read) for read in reads])
+        return await in_thread(cpu_threads(), work, buffers)
 
     async def _read_range(self, read: RangeRead) -> Buffer:
         return await self._read(read.source, {"range": (read.start, read.end)}, read.end - read.start)

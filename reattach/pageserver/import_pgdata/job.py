@@ -6,6 +6,7 @@ import asyncio
 import itertools
 from collections import deque
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
@@ -111,8 +112,7 @@ class JobRunner:
 
     async def _load(self, batch: Batch) -> FramedBatch:
         reads = [item.read for item in batch.items if isinstance(item, PagesRead)]
-        buffers = await self.bucket.read_ranges(reads)
-        return await in_thread(cpu_threads(), self._frame, batch, buffers)
+        return await self.bucket.map_ranges(reads, partial(self._frame, batch))
 
     def _frame(self, batch: Batch, buffers: list[Buffer]) -> FramedBatch:
         remaining = iter(buffers)

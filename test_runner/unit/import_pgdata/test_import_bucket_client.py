@@ -6,7 +6,7 @@ import asyncio
 import os
 import random
 import uuid
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -22,6 +22,7 @@ from reattach.pageserver.import_pgdata.bucket import Bucket, RangeRead, open_buc
 from reattach.pageserver.import_pgdata.bucket_object import BucketObject
 from reattach.pageserver.import_pgdata.config import ImportConfig
 from reattach.pageserver.import_pgdata.errors import ObjectChanged, ObjectError, ObjectMissing
+from reattach.pageserver.layers.blobs import Buffer
 
 T = TypeVar("T")
 
@@ -53,8 +54,7 @@ class Place:
         return next(each for each in self.run(lambda b: b.list_tree(prefix)) if each.path == path)
 
     def read_range(self, source: BucketObject, start: int, end: int) -> bytes:
-        (buffer,) = self.run(lambda b: b.read_ranges([RangeRead(source, start, end)]))
-        return bytes(buffer)
+        return self.run(lambda b: b.map_ranges([RangeRead(source, start, end)], joined))
 
 
 @pytest.fixture
@@ -100,6 +100,10 @@ def quick_back_off(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bucket_module, "back_off", back_off)
 
 
+def joined(buffers: Sequence[Buffer]) -> bytes:
+    return b"".join(buffers)
+
+
 def void(_: object) -> None:
     pass
 
@@ -133,14 +137,15 @@ def test_ranges_and_whole_objects(place: Place) -> None:
     assert place.run(lambda b: b.read_object(PATH)) == CONTENT
     assert sum(place.read) == len(CONTENT)
     many = [RangeRead(source, i * 4096, (i + 1) * 4096) for i in range(6)]
-    assert b"".join(place.run(lambda b: b.read_ranges(many))) == CONTENT
+    assert place.run(lambda b: b.map_ranges(many, joined)) == CONTENT
+    assert place.run(lambda b: b.map_ranges([], joined)) == b""
 
 
 def test_missing_objects_are_named(place: Place) -> None:
     """I11"""
     for use in (
         lambda b: b.read_object(PATH),
-        lambda b: b.read_ranges([RangeRead(BucketObject(PATH, 8192, '"x"'), 0, 8192)]),
+        lambda b: b.map_ranges([RangeRead(BucketObject(PATH, 8192, '"x"'), 0, 8192)], joined),
     ):
         with pytest.raises(ObjectMissing, match=PATH):
             place.run(use)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 import pytest
 
@@ -12,7 +13,10 @@ from reattach.pageserver.import_pgdata.bucket import RangeRead
 from reattach.pageserver.import_pgdata.bucket_object import BucketObject
 from reattach.pageserver.import_pgdata.errors import ImportInterrupted, ObjectError, ObjectMissing
 from reattach.pageserver.import_pgdata.wait_for_pgdata import MALFORMED_ANSWERS, wait_for_pgdata
+from reattach.pageserver.layers.blobs import Buffer
 from test_runner.unit.import_pgdata.fakes import FakeTimeline
+
+T = TypeVar("T")
 
 
 class StatusBucket:
@@ -36,7 +40,7 @@ class StatusBucket:
     async def list_tree(self, prefix: str) -> list[BucketObject]:
         raise NotImplementedError
 
-    async def read_ranges(self, reads: Sequence[RangeRead]) -> list[bytes | bytearray | memoryview]:
+    async def map_ranges(self, reads: Sequence[RangeRead], work: Callable[[list[Buffer]], T]) -> T:
         raise NotImplementedError
 
 
