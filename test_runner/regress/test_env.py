@@ -286,7 +286,8 @@ def test_authentication(neon_env_builder: NeonEnvBuilder) -> None:
     [
         lambda env: env.create_branch("b"),
         lambda env: env.get_safekeeper(1),
-        lambda env: env.broker.start(),
+        lambda env: env.safekeepers[0],
+        lambda env: env.broker.listen_addr(),
         lambda env: env.endpoint_storage.base_url(),
         lambda env: env.storage_scrubber.scan_metadata(),
         lambda env: env.neon_cli.timeline_branch(None, None, "x"),
