@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
@@ -30,6 +31,15 @@ from fixtures.processes import (
 
 GONE_SECONDS = 2.0
 """In which nothing may be left of a test run that was killed."""
+
+
+def is_alive(pid: int) -> bool:
+    """Whether there is such a process. One that has ended counts no longer, even if nobody asked how it
+    ended."""
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
 
 
 @pytest.fixture
@@ -302,7 +312,7 @@ class Family:
         assert not (self.directory / "tree").exists()
 
     def left(self) -> list[int]:
-        return [pid for pid in self.pids if psutil.pid_exists(pid)]
+        return [pid for pid in self.pids if is_alive(pid)]
 
     def close(self) -> None:
         for pid in self.left():
@@ -415,42 +425,61 @@ def test_last_signal_comes_before_the_kill(test_output_dir: Path) -> None:
     launcher.close()
     assert time.monotonic() - start < GONE_SECONDS
     assert [log.read_text() for log in logs.values()] == ["ready\ncleaned up\n"] * 2
-    assert not psutil.pid_exists(process.pid)
+    assert not is_alive(process.pid)
 
 
 def _says_ready(log: Path) -> bool:
     return "ready" in log.read_text()
 
 
-def test_pytest_that_is_killed_leaves_nothing(pytester: pytest.Pytester) -> None:
+@pytest.mark.parametrize(
+    ("options", "sig", "whole_run"),
+    [
+        pytest.param((), signal.SIGKILL, True, id="pytest is killed"),
+        pytest.param((), signal.SIGINT, True, id="ctrl-c"),
+        pytest.param(("-n2",), signal.SIGINT, True, id="ctrl-c under xdist"),
+        pytest.param(("-n2",), signal.SIGKILL, False, id="xdist worker is killed"),
+    ],
+)
+def test_pytest_that_is_ended_leaves_nothing(
+    pytester: pytest.Pytester, options: tuple[str, ...], sig: signal.Signals, whole_run: bool
+) -> None:
     pytester.makepyfile(
         """
-        import time
+        import os, time
         from pathlib import Path
 
         def test_it(launcher, tmp_path):
             process = launcher.start("sleep", ["sleep", "600"], log_path=tmp_path / "log")
-            Path("pid").write_text(f"{process.pid}\\n")
+            Path("new").write_text(f"{os.getpid()} {launcher._server.pid} {process.pid}")
+            Path("new").rename("pids")
             time.sleep(600)
         """
     )
-    pid_file = pytester.path / "pid"
-    run = pytester.popen([sys.executable, "-m", "pytest", "-p", "no:cacheprovider"])
-    try:
-        pid = wait_for(
-            lambda: int(pid_file.read_text()) if pid_file.exists() and pid_file.read_text() else None,
-            what="the test to start its process",
-            timeout=30,
-        )
-        run.kill()
-        run.wait()
-        wait_for(lambda: not psutil.pid_exists(pid), what="the process to be gone", timeout=GONE_SECONDS)
-    finally:
-        run.kill()
-        run.wait()
-        for stream in (run.stdin, run.stdout, run.stderr):
-            if stream is not None:
-                stream.close()
+    file = pytester.path / "pids"
+    argv = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *options]
+    with subprocess.Popen(argv, cwd=pytester.path, stdout=subprocess.DEVNULL, process_group=0) as run:
+        try:
+            pids = wait_for(
+                lambda: [int(pid) for pid in file.read_text().split()] if file.exists() else None,
+                what="the test to start its process",
+                timeout=60,
+            )
+            assert all(is_alive(pid) for pid in pids)
+            if whole_run:
+                # Ctrl-C in a terminal reaches every process of the group.
+                os.killpg(run.pid, sig)
+                run.wait(20)
+            else:
+                os.kill(pids[0], sig)
+            wait_for(
+                lambda: not any(is_alive(pid) for pid in pids),
+                what=f"the worker, its launcher and its process {pids} to be gone",
+                timeout=GONE_SECONDS,
+            )
+        finally:
+            with suppress(ProcessLookupError):
+                os.killpg(run.pid, signal.SIGKILL)
 
 
 def test_launcher_runs_no_thread(launcher: Launcher) -> None:
