@@ -1,0 +1,170 @@
+"""Endpoints: stock Postgres on what was imported, on a copy of its own."""
+
+from __future__ import annotations
+
+import struct
+from pathlib import Path
+
+import google_crc32c
+import psycopg
+import pytest
+
+from fixtures.fast_import import populate_vanilla_pg, validate_import_from_vanilla_pg
+from fixtures.imports.bucket import ImportBucket, LocalImportBucket, SourceCluster
+from fixtures.imports.handle import ImportTimeline
+from fixtures.neon_fixtures import NeonEnv, NeonEnvBuilder, PgBin, Unsupported
+from fixtures.postgres.cluster import ClusterOptions
+from fixtures.postgres.datasets import DatasetCache
+from fixtures.processes import CommandFailed, ProcessDied
+
+pytestmark = pytest.mark.endpoint
+
+
+def imported(env: NeonEnv, bucket: ImportBucket, shard_count: int = 0) -> ImportTimeline:
+    timeline = env.start_import(bucket, shard_count=shard_count)
+    timeline.wait_done()
+    return timeline
+
+
+@pytest.mark.every_pg_version
+@pytest.mark.parametrize("shard_count", [0, 3], ids=lambda count: f"{count}_shards")
+def test_answers_sql(neon_env_builder: NeonEnvBuilder, import_bucket: ImportBucket, shard_count: int) -> None:
+    env = neon_env_builder.init_start()
+    timeline = imported(env, import_bucket, shard_count)
+    with timeline.endpoint() as endpoint:
+        validate_import_from_vanilla_pg(endpoint, import_bucket.rows)
+        if endpoint.amcheck_missing is None:
+            endpoint.pg_amcheck(heapallindexed=True)
+    assert not endpoint.is_running()
+    # It started as after a clean shutdown: nothing was recovered.
+    assert not endpoint.log_contains("automatic recovery|PANIC")
+
+
+def test_writes_stay_in_the_endpoint(neon_env_builder: NeonEnvBuilder, import_bucket: ImportBucket) -> None:
+    env = neon_env_builder.init_start()
+    timeline = imported(env, import_bucket)
+    one = env.endpoints.create_start("imported", endpoint_id="one", tenant_id=timeline.tenant_id)
+    one.safe_psql_many(["create table mine as select 1 as n", "drop table t"])
+    one.stop()
+    one.start()
+    assert one.safe_psql_scalar("select n from mine") == 1
+
+    other = env.endpoints.create_start("imported", endpoint_id="other", tenant_id=timeline.tenant_id)
+    validate_import_from_vanilla_pg(other, import_bucket.rows)
+    with pytest.raises(psycopg.errors.UndefinedTable):
+        other.safe_psql("select * from mine")
+    timeline.assert_equals(import_bucket)
+
+    one.stop_and_destroy()
+    one.start()
+    validate_import_from_vanilla_pg(one, import_bucket.rows)
+    env.endpoints.stop_all()
+    assert not one.is_running()
+    assert not other.is_running()
+
+
+def test_settings_and_directories(neon_env_builder: NeonEnvBuilder, import_bucket: ImportBucket) -> None:
+    env = neon_env_builder.init_start()
+    timeline = imported(env, import_bucket)
+    endpoint = env.endpoints.create(
+        "imported", endpoint_id="ep", tenant_id=timeline.tenant_id, config_lines=["work_mem = '7MB'"]
+    )
+    endpoint.config(["max_connections = 17"])
+    assert not endpoint.pgdata_dir.exists()
+    with endpoint.start():
+        assert endpoint.safe_psql("show work_mem") == [("7MB",)]
+        assert endpoint.safe_psql("show max_connections") == [("17",)]
+        assert endpoint.safe_psql("show data_directory") == [(str(endpoint.pgdata_dir),)]
+        assert endpoint.safe_psql_scalar("select current_user") == "cloud_admin"
+        endpoint.edit_hba(["host all nobody_else 127.0.0.1/32 reject"])
+        assert endpoint.safe_psql_scalar(
+            "select count(*) from pg_hba_file_rules where user_name[1] = 'nobody_else'"
+        )
+    assert endpoint.pgdata_dir == env.repo_dir / "endpoints" / "ep" / "pgdata"
+    assert endpoint.log_contains("database system is ready to accept connections")
+    with pytest.raises(FileExistsError, match="an endpoint ep already"):
+        env.endpoints.create("imported", endpoint_id="ep", tenant_id=timeline.tenant_id)
+
+
+def test_killed_endpoint_recovers_and_a_dead_one_is_noticed(
+    neon_env_builder: NeonEnvBuilder, import_bucket: ImportBucket
+) -> None:
+    env = neon_env_builder.init_start()
+    timeline = imported(env, import_bucket)
+    endpoint = env.endpoints.create_start("imported", tenant_id=timeline.tenant_id)
+    endpoint.safe_psql("create table mine as select 1 as n")
+    assert endpoint.server is not None
+    endpoint.server.kill()
+    assert not endpoint.is_running()
+    endpoint.start()
+    assert endpoint.safe_psql_scalar("select n from mine") == 1
+    assert endpoint.server.process is not None
+    endpoint.server.process.kill()
+    endpoint.server.process.wait(10)
+    with pytest.raises(ProcessDied, match="SIGKILL before it was stopped"):
+        endpoint.stop()
+
+
+def test_cluster_without_cloud_admin(neon_env_builder: NeonEnvBuilder) -> None:
+    """A cluster as `initdb` makes it is connected to as its own superuser."""
+    env = neon_env_builder.init_start()
+    assert env.initial_timeline
+    with env.endpoints.create_start("main") as endpoint:
+        assert endpoint.safe_psql_scalar("select current_user") == "postgres"
+
+
+def test_page_checksums(
+    neon_env_builder: NeonEnvBuilder, pg_datasets: DatasetCache, pg_bin: PgBin, test_output_dir: Path
+) -> None:
+    """With checksums on, every page of the endpoint verifies; a flipped byte is found."""
+    dataset = pg_datasets.get(
+        "populate_vanilla_pg(1 MiB)",
+        lambda postgres: populate_vanilla_pg(postgres, 1 << 20),
+        pg_bin,
+        options=ClusterOptions(checksums=True),
+    )
+    source = SourceCluster(dataset.pgdata, pg_bin.distribution.version, dataset.result)
+    bucket = LocalImportBucket.fill(source, test_output_dir / "bucket")
+    env = neon_env_builder.init_start()
+    timeline = imported(env, bucket)
+    endpoint = env.endpoints.create_from_backup(timeline)
+    path = endpoint.pgdata_dir / endpoint.safe_psql_scalar("select pg_relation_filepath('t')")
+    endpoint.stop()
+    assert endpoint.pg_checksums() > (1 << 20) // 8192
+    with path.open("r+b") as file:
+        file.seek(8000)
+        byte = file.read(1)[0]
+        file.seek(8000)
+        file.write(bytes([byte ^ 4]))
+    with pytest.raises(CommandFailed, match="checksum verification failed in file"):
+        endpoint.pg_checksums()
+
+
+def test_backup_without_a_checkpoint_is_made_startable(
+    neon_env_builder: NeonEnvBuilder, import_bucket: ImportBucket
+) -> None:
+    """The public system's pageserver sends a control file that names no checkpoint."""
+    env = neon_env_builder.init_start()
+    timeline = imported(env, import_bucket)
+    endpoint = env.endpoints.create("imported", tenant_id=timeline.tenant_id)
+    endpoint._restore()
+    control_file = bytearray((endpoint.pgdata_dir / "global/pg_control").read_bytes())
+    struct.pack_into("<Q", control_file, 32, 0)
+    struct.pack_into("<I", control_file, 288, google_crc32c.value(bytes(control_file[:288])))
+    (endpoint.pgdata_dir / "global/pg_control").write_bytes(control_file)
+    with endpoint.start():
+        validate_import_from_vanilla_pg(endpoint, import_bucket.rows)
+
+
+def test_what_a_stock_server_cannot_do_is_said(
+    neon_env_builder: NeonEnvBuilder, import_bucket: ImportBucket
+) -> None:
+    env = neon_env_builder.init_start()
+    timeline = imported(env, import_bucket)
+    with pytest.raises(Unsupported, match="no WAL path"):
+        env.endpoints.new_replica()
+    with pytest.raises(Unsupported, match="hot standby"):
+        env.endpoints.create("imported", tenant_id=timeline.tenant_id, hot_standby=True)
+    endpoint = env.endpoints.create("imported", tenant_id=timeline.tenant_id)
+    with pytest.raises(Unsupported, match=r"Endpoint.respec.*compute_ctl"):
+        _ = endpoint.respec
