@@ -1,4 +1,4 @@
-"""`python -m reattach.launcher FD PID`."""
+"""`python -m reattach.launcher FD PID [ROOM]`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from reattach.launcher.server import Server
 
 
 def main(arguments: list[str]) -> int:
-    fd, client_pid = (int(argument) for argument in arguments)
+    # What follows is room for the children's own command lines.
+    fd, client_pid = (int(argument) for argument in arguments[:2])
     # It was inherited on purpose, once; children must not hold it open.
     os.set_inheritable(fd, False)
     program = Server(socket.socket(fileno=fd), client_pid).serve()

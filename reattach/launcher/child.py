@@ -1,5 +1,7 @@
 """What a fork does before it is the process that was asked for."""
 
+# ruff: noqa: PTH123
+
 from __future__ import annotations
 
 import ctypes
@@ -16,6 +18,9 @@ from reattach.runtime.unprivileged import drop_privileges
 _PR_SET_PDEATHSIG = 1
 _PR_SET_NAME = 15
 _PR_SET_CHILD_SUBREAPER = 36
+
+# arg_start and arg_end, counted from the field after the command's name.
+_ARGUMENTS = slice(45, 47)
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -34,7 +39,6 @@ def signal_at_parents_end(sig: int) -> None:
 def settle(
     *,
     parent: int,
-    name: str,
     cwd: str,
     environment: Mapping[str, str],
     streams: Sequence[int],
@@ -51,7 +55,6 @@ def settle(
     signal_at_parents_end(signal.SIGKILL)
     if os.getppid() != parent:
         os._exit(128 + signal.SIGKILL)
-    _libc.prctl(_PR_SET_NAME, name.encode()[:15], 0, 0, 0)
     os.chdir(cwd)
     os.environ.clear()
     os.environ.update(environment)
@@ -78,12 +81,27 @@ def take_signals(interrupt: Any) -> None:
     signal.pthread_sigmask(signal.SIG_SETMASK, [])
 
 
-def become_python() -> None:
+def become_python(argv: Sequence[str]) -> None:
     """Puts the interpreter into the state of a fresh one, as far as a fork does not do so itself."""
+    _show_as(argv)
     gc.enable()
     time.tzset()
     if "numpy.random" in sys.modules:
         sys.modules["numpy.random"].seed()
+
+
+def _show_as(argv: Sequence[str]) -> None:
+    """Makes `ps` show this command line, as much of it as fits into the place of the launcher's own."""
+    name = argv[2] if argv[1:2] == ["-m"] else argv[0]
+    _libc.prctl(_PR_SET_NAME, name.replace(".", "/").rpartition("/")[2].encode()[:15], 0, 0, 0)
+    with open("/proc/self/stat", "rb") as file:
+        fields = file.read().rpartition(b")")[2].split()
+    start, end = (int(field) for field in fields[_ARGUMENTS])
+    if end <= start:
+        return  # the kernel does not tell a process that changed its user
+    text = b"\0".join(part.encode() for part in argv)[: end - start - 1]
+    ctypes.memset(start, 0, end - start)
+    ctypes.memmove(start, text, len(text))
 
 
 def execute(argv: list[str]) -> NoReturn:

@@ -1,8 +1,5 @@
 """The launcher's loop: requests, ended children, the end of the run. Single-threaded, since it forks."""
 
-# pathlib would be a third of the time that this process needs to start.
-# ruff: noqa: PTH119
-
 from __future__ import annotations
 
 import gc
@@ -181,7 +178,6 @@ class Server:
         try:
             child.settle(
                 parent=self._pid,
-                name=os.path.basename(request["argv"][0]),
                 cwd=request["cwd"],
                 environment=request["env"],
                 streams=fds,
@@ -190,7 +186,7 @@ class Server:
             if found is None:
                 child.execute(request["argv"])
             self._close_in_child()
-            child.become_python()
+            child.become_python(request["argv"])
         except BaseException as e:  # noqa: BLE001
             child.give_up(e)
         assert found is not None

@@ -17,6 +17,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from fixtures.ports import PortDistributor
 from fixtures.processes import (
     CommandFailed,
     CompletedRun,
@@ -526,6 +527,25 @@ class TestOwnPrograms:
         process = launcher.start("fast_import", [self.PROGRAM, "--help"], log_path=test_output_dir / "log")
         assert process.pid != launcher._server.pid
         assert process.wait(10) == 0
+
+    def test_is_shown_under_its_name(
+        self, launcher: Launcher, port_distributor: PortDistributor, tmp_path: Path
+    ) -> None:
+        argv = [sys.executable, "-m", "reattach.import_bucket", "--listen"]
+        argv += [f"127.0.0.1:{port_distributor.get_port()}", "--spool", str(tmp_path)]
+        process = launcher.start("bucket", argv, log_path=tmp_path / "log")
+        try:
+            shown = psutil.Process(process.pid)
+            wait_for(lambda: shown.name() == "import_bucket", what="its name", timeout=10, alive=process)
+            wait_for(
+                lambda: [part for part in shown.cmdline() if part] == argv,
+                what="its command line",
+                timeout=10,
+                alive=process,
+            )
+        finally:
+            process.kill()
+            process.wait(10)
 
     def test_traceback_goes_to_the_log(self, launcher: Launcher, test_output_dir: Path) -> None:
         process = launcher.start(
