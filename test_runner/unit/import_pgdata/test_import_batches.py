@@ -8,12 +8,13 @@ import random
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reattach.api.key import BLCKSZ, Key
+from reattach.api.key import BLCKSZ, KEY_MAX, KEY_MIN, Key, KeyRange, RelTag
 from reattach.api.shard import ShardIdentity
 from reattach.pageserver.import_pgdata.batches import PagesRead, make_batches
+from reattach.pageserver.import_pgdata.bucket import RangeRead
 from reattach.pageserver.import_pgdata.bucket_object import BucketObject
 from reattach.pageserver.import_pgdata.budget import ByteBudget
-from reattach.pageserver.import_pgdata.plan import RelBlocks, SingleKey
+from reattach.pageserver.import_pgdata.plan import Job, RelBlocks, SingleKey
 from test_runner.unit.api.strategies import shards
 from test_runner.unit.import_pgdata.listings import listings
 from test_runner.unit.import_pgdata.test_import_planner import plan_of
@@ -52,6 +53,15 @@ def test_batches_read_what_the_shard_keeps_and_no_more(
                     for i, offset in enumerate(range(first, end, BLCKSZ))
                 ]
         assert read == kept
+
+
+def test_later_segments_are_read_from_their_own_start() -> None:
+    """I8: block numbers go on from segment to segment, file offsets do not."""
+    rel = RelTag(1663, 5, 7, 0)
+    source = BucketObject("pgdata/base/5/7.1", 5 * BLCKSZ, '"v"')
+    job = Job(KeyRange(KEY_MIN, KEY_MAX), (RelBlocks(rel.blocks(131072, 131077), source),))
+    (batch,) = make_batches(job, ShardIdentity(), 1 << 20)
+    assert batch.items == [PagesRead(rel.block(131072), RangeRead(source, 0, 5 * BLCKSZ))]
 
 
 @given(
