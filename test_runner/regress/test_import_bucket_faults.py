@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import obstore
 import pytest
@@ -12,6 +13,9 @@ from obstore.exceptions import BaseError, GenericError
 from obstore.store import S3Store
 
 from fixtures.bucket import BucketServer, Fault, Faults, RuleNeverFired
+from fixtures.bucket.control import BucketError
+from fixtures.ports import PortDistributor
+from fixtures.processes import Launcher
 from reattach.api.bucket import Operation
 from test_runner.regress.import_bucket_raw import Raw
 
@@ -204,8 +208,7 @@ def test_which_requests(
 
     def fires(fault: Fault, *requests: tuple[str, str, str | None]) -> list[bool]:
         statuses = [
-            raw(method, f"/faults/{key}", Range=wanted or "").status
-            for method, key, wanted in requests
+            raw(method, f"/faults/{key}", Range=wanted or "").status for method, key, wanted in requests
         ]
         fault.remove()
         return [status == 418 for status in statuses]
@@ -270,11 +273,19 @@ def test_rules_end_with_the_test(raw: Raw, bucket_server: BucketServer, bucket_f
     assert raw("GET", "/faults/k").status == 200
 
 
-def test_restarted_bucket_forgets_rules(bucket_server: BucketServer, raw: Raw, bucket_faults: Faults) -> None:
-    fault = bucket_faults.on(GET).status(500)
-    assert raw("GET", "/faults/k").status == 500
+def test_restarted_bucket_forgets_rules(
+    launcher: Launcher, port_distributor: PortDistributor, tmp_path: Path
+) -> None:
+    server = BucketServer(launcher, port_distributor.get_port(), tmp_path)
+    server.start()
+    fault = server.faults.on(GET).status(500)
+    with pytest.raises(BucketError):
+        server.get(BUCKET, "k")
     assert fault.fired == 1
-    bucket_server.kill()
+    server.kill()
     assert fault.fired == 1, "what was known last"
-    bucket_server.start()
-    bucket_server.finish_test()
+    server.start()
+    server.finish_test()
+    with pytest.raises(FileNotFoundError):
+        server.get(BUCKET, "k")
+    server.stop()
