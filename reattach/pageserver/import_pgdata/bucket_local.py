@@ -31,10 +31,7 @@ class LocalBucket:
 
     async def list_tree(self, prefix: str) -> list[BucketObject]:
         def attempt() -> list[BucketObject]:
-            try:
-                return list(self._walk(prefix, 0))
-            except FileNotFoundError:
-                return []
+            return list(self._walk(prefix, 0)) if (self._root / prefix).is_dir() else []
 
         return await self._in_thread(prefix, attempt)
 

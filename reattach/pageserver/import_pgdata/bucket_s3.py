@@ -37,6 +37,9 @@ _LIST_CHUNK = 1000
 _STATUS = re.compile(r"status code: (\d{3})")
 _CODE = re.compile(r"<Code>(\w+)</Code>")
 _RANGE_IGNORED = "non-partial response when range requested"
+_INSTANCE_METADATA = "http://169.254.169.254/"
+"""Asked for credentials when the environment has none; on most machines there is nobody to answer."""
+
 _RETRIED_STATUSES = (408, 429)
 _GONE_STATUSES = (412, 416)
 _TRANSIENT_CODES = ("RequestTimeout", "SlowDown")
@@ -46,7 +49,6 @@ class S3Bucket:
     """Objects below a key prefix. Credentials come from the AWS environment variables or the instance."""
 
     def __init__(self, place: AwsS3, config: ImportConfig, on_bytes: Callable[[int], None]) -> None:
-        self._place = place
         self._on_bytes = on_bytes
         self._requests = asyncio.Semaphore(CONCURRENT_REQUESTS)
         endpoint = config.aws_endpoint_url
@@ -142,7 +144,8 @@ def _translate(path: str, error: Exception) -> Exception:
     reason = " ".join(text.partition("\n\nDebug source:")[0].split())[:300]
     match = _STATUS.search(text)
     if match is None:
-        return Refusal(reason) if _RANGE_IGNORED in text else TransientFailure(reason)
+        hopeless = _RANGE_IGNORED in text or _INSTANCE_METADATA in text
+        return Refusal(reason) if hopeless else TransientFailure(reason)
     status = int(match[1])
     code = _CODE.search(text)
     if status >= 500 or status in _RETRIED_STATUSES or (code and code[1] in _TRANSIENT_CODES):

@@ -289,3 +289,20 @@ def test_a_directory_that_contains_itself_is_refused(local_place: Place, tmp_pat
     (tmp_path / "bucket/pgdata/base/5/loop").symlink_to(tmp_path / "bucket/pgdata/base/5")
     with pytest.raises(ObjectError, match="nest too deep"):
         local_place.run(lambda b: b.list_tree("pgdata/base"))
+
+
+def test_a_directory_that_vanishes_while_it_is_listed_is_no_empty_listing(
+    local_place: Place, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """I8: the attempt is made again."""
+    local_place.put(PATH, CONTENT)
+    (tmp_path / "bucket/pgdata/base/6").mkdir()
+    scandir = os.scandir
+
+    def vanishing(path: Path) -> object:
+        if path.name == "6":
+            path.rmdir()
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", vanishing)
+    assert [each.path for each in local_place.run(lambda b: b.list_tree("pgdata/base"))] == [PATH]
