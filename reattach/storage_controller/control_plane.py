@@ -6,10 +6,10 @@ import ssl
 from dataclasses import dataclass
 
 from reattach.api import codec
+from reattach.api.controller_points import Call, after, before
 from reattach.api.upcall import ImportCompleteRequest
 from reattach.runtime.failpoints import failpoints
 from reattach.runtime.http_client import HttpResponse, request_json
-from reattach.storage_controller.points import Call, after, before
 
 TIMEOUT = 10.0
 

@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections.abc import Collection
 
+from reattach.api.controller_points import Point
 from reattach.api.ids import TenantShardId
 from reattach.api.upcall import ImportCompleteRequest
 from reattach.runtime.failpoints import failpoints
@@ -19,7 +20,6 @@ from reattach.storage_controller.db.database import Database, DatabaseUnavailabl
 from reattach.storage_controller.db.imports import ImportKey, ImportRow
 from reattach.storage_controller.metrics import Metrics
 from reattach.storage_controller.pageserver_client import PageserverClient, PageserverError
-from reattach.storage_controller.points import Point
 from reattach.storage_controller.state import State
 
 log = logging.getLogger(__name__)

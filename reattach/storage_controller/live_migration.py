@@ -6,6 +6,7 @@ import asyncio
 import logging
 import time
 
+from reattach.api.controller_points import Point
 from reattach.api.ids import NodeId, TimelineId
 from reattach.api.location import LocationConfigMode
 from reattach.api.lsn import Lsn
@@ -14,7 +15,6 @@ from reattach.storage_controller.core import reconcile_plan as plan
 from reattach.storage_controller.core.model import Shard
 from reattach.storage_controller.locations import Locations, ReconcileError
 from reattach.storage_controller.pageserver_client import PageserverError
-from reattach.storage_controller.points import Point
 
 log = logging.getLogger(__name__)
 

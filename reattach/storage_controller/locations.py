@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 
+from reattach.api.controller_points import Point
 from reattach.api.ids import NodeId, TenantShardId
 from reattach.api.location import LocationConfig, LocationConfigMode
 from reattach.runtime.failpoints import failpoints
@@ -15,7 +16,6 @@ from reattach.storage_controller.core.model import Node, Shard
 from reattach.storage_controller.db import shards
 from reattach.storage_controller.db.database import Database
 from reattach.storage_controller.pageserver_client import PageserverClient, PageserverError
-from reattach.storage_controller.points import Point
 from reattach.storage_controller.state import State
 
 log = logging.getLogger(__name__)

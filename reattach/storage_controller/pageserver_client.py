@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 from reattach.api import codec
 from reattach.api.controller import TenantListLocations
+from reattach.api.controller_points import Call, after, before
 from reattach.api.ids import TenantId, TenantShardId, TimelineId
 from reattach.api.location import LocationConfig
 from reattach.api.lsn import Lsn
@@ -21,7 +22,6 @@ from reattach.runtime.failpoints import failpoints
 from reattach.runtime.http_client import HttpResponse, TransportError, request_json
 from reattach.storage_controller.core.model import Node
 from reattach.storage_controller.metrics import Metrics
-from reattach.storage_controller.points import Call, after, before
 
 log = logging.getLogger(__name__)
 

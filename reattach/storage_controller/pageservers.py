@@ -7,6 +7,7 @@ import logging
 import socket
 
 from reattach.api.controller import NodeAvailability, NodeConfigureRequest, NodeSchedulingPolicy
+from reattach.api.controller_points import Point
 from reattach.api.ids import NodeId, TenantShardId
 from reattach.api.location import LocationConfig, LocationConfigMode
 from reattach.api.upcall import NodeRegisterRequest, ReAttachRequest, ReAttachResponse, ReAttachTenant
@@ -25,7 +26,6 @@ from reattach.storage_controller.core.model import Node, Shard
 from reattach.storage_controller.db import nodes, shards
 from reattach.storage_controller.db.database import Database
 from reattach.storage_controller.pageserver_client import PageserverClient, PageserverError
-from reattach.storage_controller.points import Point
 from reattach.storage_controller.reconciler import Reconciler
 from reattach.storage_controller.state import State
 

@@ -14,11 +14,11 @@ from psycopg import AsyncConnection, AsyncCursor
 from psycopg.rows import namedtuple_row
 from psycopg_pool import AsyncConnectionPool, PoolClosed, PoolTimeout
 
+from reattach.api.controller_points import Read, Write, after, before
 from reattach.runtime.backoff import back_off
 from reattach.runtime.errors import ResourceUnavailable, ShuttingDown
 from reattach.runtime.failpoints import failpoints
 from reattach.storage_controller.metrics import Metrics
-from reattach.storage_controller.points import Read, Write, after, before
 
 log = logging.getLogger(__name__)
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from reattach.api import codec
+from reattach.api.controller_points import Write
 from reattach.api.ids import TenantId, TenantShardId, TimelineId
 from reattach.api.import_status import InProgress, ShardImportStatus
 from reattach.api.upcall import PutImportStatusRequest
@@ -20,7 +21,6 @@ from reattach.storage_controller.db.imports import (
     UnknownImport,
     UnknownTenantShard,
 )
-from reattach.storage_controller.points import Write
 
 Refusal = StaleGeneration | UnknownTenantShard | UnknownImport
 

@@ -8,11 +8,11 @@ from datetime import UTC, datetime
 from typing import Any
 
 from reattach.api import codec
+from reattach.api.controller_points import Read, Write
 from reattach.api.ids import ShardIndex, TenantId, TenantShardId, TimelineId
 from reattach.api.import_status import Error, ShardImportStatus
 from reattach.storage_controller.core import import_state
 from reattach.storage_controller.db.database import Cursor, Database
-from reattach.storage_controller.points import Read, Write
 
 ImportKey = tuple[TenantId, TimelineId]
 

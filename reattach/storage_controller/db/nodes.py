@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 from reattach.api.controller import NodeSchedulingPolicy
+from reattach.api.controller_points import Read, Write
 from reattach.api.ids import NodeId
 from reattach.api.upcall import NodeRegisterRequest
 from reattach.storage_controller.core.model import Node
 from reattach.storage_controller.db.database import Cursor, Database
-from reattach.storage_controller.points import Read, Write
 
 
 class NodeTombstoned(Exception):

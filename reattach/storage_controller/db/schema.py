@@ -6,8 +6,8 @@ import logging
 from collections.abc import Iterator
 from importlib.resources import files
 
+from reattach.api.controller_points import Write
 from reattach.storage_controller.db.database import Cursor, Database
-from reattach.storage_controller.points import Write
 
 log = logging.getLogger(__name__)
 

@@ -13,10 +13,10 @@ from reattach.api.controller import (
     PlacementPolicy,
     ShardSchedulingPolicy,
 )
+from reattach.api.controller_points import Read, Write
 from reattach.api.ids import NodeId, TenantId, TenantShardId
 from reattach.storage_controller.core.model import Shard
 from reattach.storage_controller.db.database import Cursor, Database
-from reattach.storage_controller.points import Read, Write
 
 
 class ShardNotAttachable(Exception):

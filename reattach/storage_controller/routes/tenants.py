@@ -13,6 +13,7 @@ from reattach.api.controller import (
     TenantPolicyRequest,
     TenantShardMigrateRequest,
 )
+from reattach.api.controller_points import Point
 from reattach.api.ids import TenantId
 from reattach.api.location import LocationConfig
 from reattach.runtime.auth import Scope
@@ -21,7 +22,6 @@ from reattach.runtime.failpoints import failpoints
 from reattach.runtime.http import json_response, query_param, read_json
 from reattach.storage_controller.controller import Controller
 from reattach.storage_controller.db import imports
-from reattach.storage_controller.points import Point
 from reattach.storage_controller.routes.guard import (
     RouteSpec,
     tenant_id,

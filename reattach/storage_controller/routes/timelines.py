@@ -9,13 +9,13 @@ from starlette.responses import Response
 
 from reattach.api import codec
 from reattach.api.controller import TimelineCreateRequest
+from reattach.api.controller_points import Point
 from reattach.api.ids import TenantId, TenantShardId
 from reattach.runtime.auth import Scope
 from reattach.runtime.errors import BadRequest, InternalError
 from reattach.runtime.failpoints import failpoints
 from reattach.runtime.http import json_response, read_json
 from reattach.storage_controller.controller import Controller
-from reattach.storage_controller.points import Point
 from reattach.storage_controller.routes.guard import RouteSpec, tenant_id, timeline_id
 
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import itertools
 import os
+import threading
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 import psycopg
 
@@ -20,6 +22,8 @@ from fixtures.postgres.databases import Database
 from fixtures.processes import Launcher, Process, wait_for
 from test_runner.regress.storage_controller.fake_pageserver import FakePageserver, RemoteStorage
 from test_runner.regress.storage_controller.http import Api, NoAnswer, Refused
+
+T = TypeVar("T")
 
 HEARTBEAT = "100ms"
 MAX_OFFLINE = "500ms"
@@ -56,11 +60,14 @@ class Cloud:
         self._stack = ExitStack()
         self.controller: Process | None = None
         self.api = Api(lambda: self.port)
+        self._connection: psycopg.Connection[Any] | None = None
+        self._connection_lock = threading.Lock()
         self.control_plane = ControlPlane()
         self.tells_control_plane = control_plane
         self.remote = RemoteStorage()
         self.generations: dict[str, list[int]] = {}
         """By shard: the generations that pageservers were given, in order."""
+        self._holders: dict[tuple[str, int], int] = {}
         self.violations: list[str] = []
         """What must never have happened, in words."""
         self.nodes = [
@@ -74,9 +81,10 @@ class Cloud:
             for number in range(1, nodes + 1)
         ]
         for node in self.nodes:
-            node.on_generation = self._on_generation
+            node.on_generation = partial(self._on_generation, node.id)
 
     def __enter__(self) -> Self:
+        self._stack.callback(self._disconnect)
         self._stack.callback(self.control_plane.close)
         self._stack.callback(self.kill_controller)
         for node in self.nodes:
@@ -86,6 +94,10 @@ class Cloud:
             node.start()
         self.wait_active(*self.nodes)
         return self
+
+    def close(self) -> None:
+        """Stops everything; what comes after is a new cloud."""
+        self._stack.close()
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -98,13 +110,30 @@ class Cloud:
 
     def query(self, statement: str, *parameters: object) -> list[tuple[Any, ...]]:
         """Rows of the controller's database."""
-        with psycopg.connect(self.database.url, autocommit=True, connect_timeout=10) as connection:
-            return connection.execute(statement.encode(), parameters).fetchall()
+        return self._run(lambda connection: connection.execute(statement.encode(), parameters).fetchall())
 
     def execute(self, statement: str, *parameters: object) -> None:
         """Changes the controller's database behind its back."""
-        with psycopg.connect(self.database.url, autocommit=True, connect_timeout=10) as connection:
-            connection.execute(statement.encode(), parameters)
+        self._run(lambda connection: connection.execute(statement.encode(), parameters))
+
+    def _run(self, action: Callable[[psycopg.Connection[Any]], T]) -> T:
+        with self._connection_lock:
+            for last in (False, True):
+                if self._connection is None or self._connection.closed:
+                    self._connection = psycopg.connect(self.database.url, autocommit=True, connect_timeout=10)
+                try:
+                    return action(self._connection)
+                except psycopg.OperationalError:
+                    # The server may have been restarted since the last time.
+                    self._connection.close()
+                    if last:
+                        raise
+            raise AssertionError("unreachable")
+
+    def _disconnect(self) -> None:
+        with self._connection_lock:
+            if self._connection is not None:
+                self._connection.close()
 
     # The controller's process
 
@@ -275,11 +304,18 @@ class Cloud:
     def node(self, node_id: int) -> FakePageserver:
         return self.nodes[node_id - 1]
 
-    def _on_generation(self, shard: str, generation: int) -> None:
-        """Generations rise strictly from one attachment to the next, and are durable before use."""
+    def _on_generation(self, node: int, shard: str, generation: int) -> None:
+        """Generations are durable before use, never go back, and belong to one node each."""
         recorded = self.issued(shard)[0]
+        if max(self.generations.get(shard, [0])) > generation:
+            self.violations.append(f"{shard}: generation {generation} comes after {self.generations[shard]}")
         if recorded is None or recorded < generation:
             self.violations.append(
                 f"{shard} was given generation {generation} while the database has {recorded}"
+            )
+        holder = self._holders.setdefault((shard, generation), node)
+        if holder != node:
+            self.violations.append(
+                f"{shard}: nodes {holder} and {node} were both given generation {generation}"
             )
         self.generations.setdefault(shard, []).append(generation)

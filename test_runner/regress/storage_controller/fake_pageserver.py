@@ -105,6 +105,8 @@ class FakePageserver:
         """What went wrong in callbacks and import tasks."""
         self.stays_running: set[str] = set()
         """Timelines whose import task does not exit although it is done."""
+        self.lsn = Lsn(16)
+        """How much WAL its visible timelines have."""
         self._faults: list[list[Any]] = []
         self._lock = threading.RLock()
         self._gates: dict[str, threading.Event] = {}
@@ -127,21 +129,30 @@ class FakePageserver:
         }
 
     def start(self) -> None:
-        """Listens, re-attaches, and then knows its generations. Raises what the controller answers."""
-        self._server = _Server(("127.0.0.1", self.port), _handler_for(self))
-        self.port = self._server.server_address[1]
-        answer = self.controller.ok(
-            "POST", "/upcall/v1/re-attach", {"node_id": self.id, "register": self.register_body()}
-        )
+        """Listens, re-attaches, and then serves. Raises NoAnswer, Refused; it is not started then."""
+        server = _Server(("127.0.0.1", self.port), _handler_for(self))
+        self.port = server.server_address[1]
+        try:
+            answer = self.controller.ok(
+                "POST", "/upcall/v1/re-attach", {"node_id": self.id, "register": self.register_body()}
+            )
+        except Exception:
+            server.server_close()
+            raise
         with self._lock:
+            self._server = server
             self._re_attached(answer["tenants"])
-        thread = threading.Thread(
-            target=self._server.serve_forever,
+        threading.Thread(
+            target=server.serve_forever,
             kwargs={"poll_interval": 0.02},
             name=f"pageserver {self.id}",
             daemon=True,
-        )
-        thread.start()
+        ).start()
+
+    def restart(self) -> None:
+        """Dies and comes back. Raises like `start`."""
+        self.kill()
+        self.start()
 
     def kill(self) -> None:
         """Answers nothing more. What is on its disk stays."""
@@ -274,10 +285,11 @@ class FakePageserver:
         match (method, rest):
             case ("GET", ["timeline"]):
                 visible = [t for t, indexed in location.timelines.items() if indexed.imported]
-                return 200, [codec.to_builtins(_info(shard, t)) for t in visible]
+                return 200, [codec.to_builtins(_info(shard, t, self.lsn)) for t in visible]
             case ("POST", ["timeline"]):
                 return self._create(shard, location, body)
             case ("POST", ["wait_lsn"]):
+                self.lsn = Lsn(16)
                 return 200, None
             case ("GET", ["timeline", timeline]):
                 indexed = location.timelines.get(timeline)
@@ -321,12 +333,12 @@ class FakePageserver:
         return 200, codec.to_builtins(_info(shard, timeline))
 
 
-def _info(shard: str, timeline: str) -> TimelineInfo:
+def _info(shard: str, timeline: str, lsn: Lsn | None = None) -> TimelineInfo:
     zero = Lsn(0)
     return TimelineInfo(
         tenant_id=TenantShardId.parse(shard),
         timeline_id=TimelineId(timeline),
-        last_record_lsn=zero,
+        last_record_lsn=lsn or zero,
         prev_record_lsn=None,
         applied_gc_cutoff_lsn=zero,
         min_readable_lsn=zero,

@@ -55,7 +55,7 @@ def test_log_severity(cloud: Cloud) -> None:
     """A 4xx is INFO, a 500 is ERROR; every line is one that log scanners can read."""
     cloud.api.call("GET", "/control/v1/tenant/nonsense")
     cloud.report(uuid.uuid4().hex, uuid.uuid4().hex, "Done", 1)
-    assert re.search(r"^\S+Z  INFO \S*Error processing HTTP request: \"failed to parse", cloud.log, re.M)
+    assert re.search(r"^\S+Z  INFO \S*Error processing HTTP request: .*failed to parse", cloud.log, re.M)
     assert re.search(r"^\S+Z ERROR \S*Error processing HTTP request: .* shard not found", cloud.log, re.M)
     allowed = {"Starting in dev mode: this may be an insecure configuration."}
     warnings = re.findall(r"^\S+Z  ?(?:WARN|ERROR) (.*)$", cloud.log, re.M)
