@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+import logging
+from typing import Any, Literal
 
 import msgspec
 from starlette.requests import Request
@@ -14,6 +15,16 @@ from reattach.pageserver.utilization import UtilizationMeter
 from reattach.runtime.errors import BadRequest, InternalError, ResourceUnavailable
 from reattach.runtime.failpoints import failpoints
 from reattach.runtime.http import Handler, parse_bool, query_param, read_json
+
+log = logging.getLogger(__name__)
+
+_LEVELS = {
+    "error": logging.ERROR,
+    "warn": logging.WARNING,
+    "info": logging.INFO,
+    "debug": logging.DEBUG,
+    "trace": logging.DEBUG,
+}
 
 
 def routes(api: Api) -> list[Route]:
@@ -28,6 +39,7 @@ def routes(api: Api) -> list[Route]:
                 ("PUT", "/v1/deletion_queue/flush", flush_deletions),
                 ("PUT", "/v1/disk_usage_eviction/run", run_eviction),
                 ("POST", "/v1/top_tenants", top_tenants),
+                ("POST", "/v1/tracing/event", log_event),
             ],
         ),
         ("GET", "/v1/utilization", _utilization(api, meter)),
@@ -85,6 +97,18 @@ async def top_tenants(api: Api, request: Request) -> object:
     """What the controller would split; nothing here grows, so nothing is worth splitting."""
     await read_json(request, dict[str, Any])
     return {"shards": []}
+
+
+class _Event(msgspec.Struct, frozen=True):
+    level: Literal["error", "warn", "info", "debug", "trace"]
+    message: str
+
+
+async def log_event(api: Api, request: Request) -> object:
+    """Writes a line into the log, so that a test can tell what came before and after."""
+    event = await read_json(request, _Event)
+    log.log(_LEVELS[event.level], "%s", event.message)
+    return None
 
 
 def _utilization(api: Api, meter: UtilizationMeter) -> Handler:

@@ -21,6 +21,7 @@ from reattach.pageserver.secondary.upload import upload_heatmap
 from reattach.pageserver.tenant.delete import delete_remote
 from reattach.pageserver.tenant.location import LocationConf
 from reattach.pageserver.tenant.shard import TenantShard
+from reattach.pageserver.tenant.state import Phase
 from reattach.runtime.errors import BadRequest, ResourceUnavailable
 from reattach.runtime.failpoints import failpoints
 from reattach.runtime.http import parse_bool, query_param, read_json
@@ -40,6 +41,7 @@ def routes(api: Api) -> list[Route]:
             ("GET", TENANT + "/config", get_config),
             ("PUT", TENANT + "/location_config", put_location),
             ("POST", TENANT + "/reset", reset),
+            ("PUT", TENANT + "/break", break_tenant),
             ("POST", TENANT + "/heatmap_upload", heatmap_upload),
             ("POST", TENANT + "/wait_lsn", wait_lsn),
         ],
@@ -120,6 +122,12 @@ def _location_response(api: Api, target: TenantShardId, conf: LocationConf) -> T
 async def reset(api: Api, request: Request) -> object:
     drop_cache = query_param(request, "drop_cache", parse_bool) or False
     await api.tenants.reset(shard_id(request), drop_cache=drop_cache)
+    return None
+
+
+async def break_tenant(api: Api, request: Request) -> object:
+    """For tests of what others do about a broken tenant."""
+    api.tenants.get_attached(shard_id(request)).state.advance(Phase.BROKEN, "broken from test")
     return None
 
 

@@ -113,17 +113,12 @@ class TimelineClient:
         metadata: LayerFileMetadata,
         file: Path,
         on_uploaded: Callable[[], None],
-        *,
-        overwrites: bool = False,
     ) -> None:
-        """Puts the layer into the index; its object will be there before an index that references it.
-
-        overwrites: an index that is uploaded or scheduled references the same object.
-        """
+        """Puts the layer into the index; its object will be there before an index that references it."""
         path = self._layer_path(name, metadata)
         self._count_started("layer", "upload", metadata.file_size)
         source = _LayerSource(name, file, metadata.file_size, on_uploaded)
-        self._queue.push(UploadLayer(path, overwrites, source))
+        self._queue.push(UploadLayer(path, source))
         self._layers[name] = metadata
         self._changed = True
 
@@ -137,7 +132,7 @@ class TimelineClient:
         if self._changed:
             self.schedule_index_upload()
 
-    def schedule_unlink(self, names: Iterable[LayerName], *, keep_objects: bool = False) -> None:
+    def schedule_unlink(self, names: Iterable[LayerName]) -> None:
         """Uploads an index without these layers, and deletes their objects after that."""
         removed = {name: self._layers.pop(name) for name in names}
         if not removed:
@@ -148,7 +143,7 @@ class TimelineClient:
             for name, metadata in removed.items()
             if metadata.shard_index == self._tenant.shard_index
         ]
-        if ours and not keep_objects:
+        if ours:
             self._count_started("layer", "delete", 0)
             self._queue.push(DeleteLayers(frozenset(ours)))
 
@@ -202,7 +197,7 @@ class TimelineClient:
 
     async def _perform(self, operation: Operation[IndexPart]) -> None:
         match operation:
-            case UploadLayer(path, _, _LayerSource() as source):
+            case UploadLayer(path, _LayerSource() as source):
                 await self._perform_layer_upload(path, source)
             case UploadIndex(snapshot, calls):
                 await retry_forever("index upload", lambda: self._upload_index(snapshot))

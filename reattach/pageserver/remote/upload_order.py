@@ -5,7 +5,8 @@ Whatever moment the storage is looked at, the index there references only object
 * an index upload waits for every layer upload before it;
 * index uploads never overtake each other, and queued ones that nothing separates coalesce into the last;
 * a deletion waits for every index upload before it, so that no index references what it removes;
-* work on one object happens in the order of asking.
+* work on one object happens in the order of asking, so that an object is written again only after the index
+  that does without it, and the deletion of its old content.
 """
 
 from __future__ import annotations
@@ -19,13 +20,9 @@ S = TypeVar("S")
 
 @dataclass(frozen=True, slots=True)
 class UploadLayer:
-    """`overwrites`: an index that was uploaded or queued before references the object by this path.
-
-    `source` means nothing here.
-    """
+    """`source` means nothing here."""
 
     path: str
-    overwrites: bool = False
     source: object = None
 
 
@@ -83,8 +80,8 @@ class UploadOrder(Generic[S]):
         layer_before = index_before = False
         for ticket, entry in self._entries.items():
             match entry.operation:
-                case UploadLayer(path, overwrites):
-                    if not entry.running and path not in touched and not (overwrites and index_before):
+                case UploadLayer(path):
+                    if not entry.running and path not in touched:
                         yield ticket
                     touched.add(path)
                     layer_before = True

@@ -83,10 +83,12 @@ class TenantShard:
             timeline.client.set_mode(conf.mode)
 
     async def flush(self, seconds: float) -> None:
-        """Makes durable what there is, as far as that can be done in time."""
-        done = await asyncio.gather(*(timeline.flush(seconds) for timeline in self.all_timelines()))
-        if not all(done):
-            log.info("%s: flush did not finish within %s s", self.id, seconds)
+        """Makes durable what there is, as far as that can be done in time. Failures are only logged."""
+        timelines = list(self.all_timelines())
+        results = await asyncio.gather(*(each.flush(seconds) for each in timelines), return_exceptions=True)
+        for timeline, result in zip(timelines, results, strict=True):
+            if result is not True:
+                log.info("%s was not flushed within %s s: %s", timeline, seconds, result or "took too long")
 
     async def shutdown(self, drain_seconds: float) -> None:
         """Nothing of this attachment touches the disk or remote storage afterwards.

@@ -106,11 +106,7 @@ class TimelineImportTarget:
             temp_file.replace(path)
             self._timeline.layers.insert(layer)
             self._client.schedule_layer_upload(
-                name,
-                metadata,
-                path,
-                lambda: setattr(layer, "is_uploaded", True),
-                overwrites=older is not None and older.metadata.generation == self.generation,
+                name, metadata, path, lambda: setattr(layer, "is_uploaded", True)
             )
             return older is not None
 
@@ -118,8 +114,7 @@ class TimelineImportTarget:
         """Takes a layer out of the index that an earlier attachment wrote, maybe in this same generation."""
         if older.written_here:
             raise RewriteInSameGeneration(new_path)
-        same_object = older.metadata.generation == self.generation
-        self._client.schedule_unlink([older.name], keep_objects=same_object)
+        self._client.schedule_unlink([older.name])
         older.path_in(self.directory).unlink(missing_ok=True)
 
     async def make_durable(self) -> None:

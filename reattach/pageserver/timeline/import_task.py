@@ -8,6 +8,7 @@ import logging
 from reattach.api.import_status import Done, Error, ShardImportStatus
 from reattach.api.location import ImportLocation
 from reattach.pageserver.context import Context
+from reattach.pageserver.import_pgdata.errors import ImportInterrupted
 from reattach.pageserver.import_pgdata.task import run_import
 from reattach.pageserver.timeline.import_target import TimelineImportTarget
 from reattach.pageserver.timeline.timeline import Timeline
@@ -77,5 +78,7 @@ class ImportTask:
             except asyncio.CancelledError:
                 log.info("import task was cancelled")
                 raise
+            except ImportInterrupted as e:
+                log.info("import task ends without a result: %s", e)
             except Exception:
                 log.exception("task failed")

@@ -80,6 +80,7 @@ def test_while_importing(
     pageserver.create_import(tenant, timeline, bucket.root)
     pageserver.wait_log(f"at failpoint {failpoint}")
     delete_until_gone(pageserver, tenant, timeline)
+    assert pageserver.log_lines("import task was cancelled")
     pageserver.failpoint(failpoint, "off")
     posts = pageserver.controller.called("timeline_import_status")
     assert not any(call.body["status"] == "Done" or "Error" in call.body["status"] for call in posts)
@@ -105,36 +106,55 @@ def test_waiting_for_its_row(
     assert_gone(pageserver, tenant, timeline, tmp_path)
 
 
-@pytest.mark.parametrize(
-    "failpoint",
-    [
-        "timeline-delete-before-rm",
-        "timeline-delete-after-rm",
-        "timeline-delete-before-index-delete",
-        "timeline-delete-after-index-delete",
-    ],
-)
-@pytest.mark.parametrize("crash", [False, True], ids=["asked again", "restarted"])
-def test_interrupted(
+INTERRUPTIONS = [
+    "timeline-delete-before-rm",
+    "timeline-delete-after-rm",
+    "timeline-delete-before-index-delete",
+    "timeline-delete-after-index-delete",
+]
+
+
+@pytest.mark.parametrize("failpoint", INTERRUPTIONS)
+def test_interrupted_and_asked_again(
     pageserver: PageserverProcess,
     bucket: DataDirectory,
     tenant: TenantShardId,
     timeline: TimelineId,
     tmp_path: Path,
     failpoint: str,
-    crash: bool,
 ) -> None:
-    """I9, I10: wherever a deletion is cut off, a restart or the next DELETE completes it."""
+    """I9: the next DELETE completes what an error cut off."""
     pageserver.attach(tenant)
     pageserver.import_and_activate(tenant, timeline, bucket.root)
     pageserver.failpoint(failpoint, "return")
     pageserver.call("DELETE", f"/v1/tenant/{tenant}/timeline/{timeline}", expect=202)
     pageserver.wait_log("timeline deletion failed")
-    if crash:
-        pageserver.kill()
-        pageserver.start()
-    else:
-        pageserver.failpoint(failpoint, "off")
+    pageserver.failpoint(failpoint, "off")
+    delete_until_gone(pageserver, tenant, timeline)
+    assert_gone(pageserver, tenant, timeline, tmp_path)
+
+
+@pytest.mark.parametrize("failpoint", INTERRUPTIONS)
+def test_interrupted_and_restarted(
+    pageserver: PageserverProcess,
+    bucket: DataDirectory,
+    tenant: TenantShardId,
+    timeline: TimelineId,
+    tmp_path: Path,
+    failpoint: str,
+) -> None:
+    """I9, I10: the index that says that the timeline is deleted goes last, so a restart knows what to do."""
+    generation = pageserver.attach(tenant)
+    pageserver.import_and_activate(tenant, timeline, bucket.root)
+    pageserver.failpoint(failpoint, "return")
+    pageserver.call("DELETE", f"/v1/tenant/{tenant}/timeline/{timeline}", expect=202)
+    pageserver.wait_log("timeline deletion failed")
+    remote = RemoteTimeline(tmp_path / "remote", tenant, timeline)
+    if failpoint != "timeline-delete-after-index-delete":
+        assert "deleted_at" in remote.index(generation)
+    pageserver.kill()
+    pageserver.start()
+    wait_for(lambda: remote.objects() == set(), what="the deletion", timeout=20, alive=pageserver.running)
     delete_until_gone(pageserver, tenant, timeline)
     assert_gone(pageserver, tenant, timeline, tmp_path)
 

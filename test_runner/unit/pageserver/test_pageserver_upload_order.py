@@ -77,10 +77,8 @@ class Timeline:
             self.upload_index()
             self.order.push(DeleteLayers(frozenset([name])))
         elif name in self.layers and what == "replace":
-            self.layers.discard(name)
-            self.upload_index()
-            self.layers.add(name)
-            self.order.push(UploadLayer(name, overwrites=True))
+            self.intend("unlink", name)
+            self.intend("add", name)
 
 
 @settings(max_examples=300)
@@ -165,6 +163,17 @@ def test_deletion_waits_for_the_index_that_unlinked() -> None:
     assert order.startable() == []
     order.finish(index)
     assert order.startable() == [deletion]
+
+
+def test_an_object_is_written_again_after_its_deletion() -> None:
+    order: UploadOrder[int] = UploadOrder()
+    index = order.push(UploadIndex(1))
+    deletion = order.push(DeleteLayers(frozenset("a")))
+    again = order.push(UploadLayer("a"))
+    for ticket in (index, deletion, again):
+        assert order.startable() == [ticket]
+        order.start(ticket)
+        order.finish(ticket)
 
 
 def test_everything_up_to_a_ticket() -> None:
