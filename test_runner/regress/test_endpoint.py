@@ -33,11 +33,35 @@ def test_answers_sql(neon_env_builder: NeonEnvBuilder, import_bucket: ImportBuck
     timeline = imported(env, import_bucket, shard_count)
     with timeline.endpoint() as endpoint:
         validate_import_from_vanilla_pg(endpoint, import_bucket.rows)
-        if endpoint.amcheck_missing is None:
-            endpoint.pg_amcheck(heapallindexed=True)
     assert not endpoint.is_running()
     # It started as after a clean shutdown: nothing was recovered.
     assert not endpoint.log_contains("automatic recovery|PANIC")
+
+
+@pytest.mark.every_pg_version
+def test_amcheck_finds_nothing_until_something_is_wrong(
+    neon_env_builder: NeonEnvBuilder, import_bucket: ImportBucket
+) -> None:
+    env = neon_env_builder.init_start()
+    timeline = imported(env, import_bucket)
+    with timeline.endpoint() as endpoint:
+        if endpoint.amcheck_missing is not None:
+            pytest.skip(endpoint.amcheck_missing)
+        endpoint.pg_amcheck(heapallindexed=True)
+        # A row that no index knows.
+        switch = (
+            "update pg_index set indisready = {0}, indisvalid = {0} where indexrelid = 'u_pkey'::regclass"
+        )
+        endpoint.safe_psql_many(
+            [
+                "create table u (n int primary key)",
+                switch.format("false"),
+                "insert into u values (1)",
+                switch.format("true"),
+            ]
+        )
+        with pytest.raises(CommandFailed, match="lacks matching index tuple"):
+            endpoint.pg_amcheck(heapallindexed=True)
 
 
 def test_writes_stay_in_the_endpoint(neon_env_builder: NeonEnvBuilder, import_bucket: ImportBucket) -> None:
