@@ -7,6 +7,7 @@ import json
 import logging
 import os
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -65,7 +66,8 @@ def _run(workdir: Path) -> None:
     node_id = load_node_id(workdir)
     start_logging()
     keep_freed_buffers()
-    log.info("version: %s launch_timestamp: now build_tag: none", version_text())
+    launched_at = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+    log.info("version: %s launch_timestamp: %s build_tag: none", version_text(), launched_at)
     for key in unknown:
         log.warning("ignoring unknown configuration item `%s`", key)
     registration = load_registration(workdir, node_id, config.availability_zone)

@@ -137,7 +137,7 @@ class Metrics:
         self.ondemand_downloads = Counter(
             "pageserver_ondemand_downloads", "Layers that came from remote storage when they were needed"
         )
-        self.http_unexpected_errors = Counter(
+        self.tenant_manager_unexpected_errors = Counter(
             "pageserver_tenant_manager_unexpected_errors", "States that the tenant manager cannot explain"
         )
         self._gauges: list[Gauges] = []

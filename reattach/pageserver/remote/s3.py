@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from datetime import timedelta
@@ -16,6 +17,7 @@ from obstore.store import S3Store
 from reattach.pageserver.blocking import run_blocking
 from reattach.pageserver.config.remote_storage import S3Config
 from reattach.pageserver.remote.storage import ObjectInfo, ObjectNotFound, RemoteError
+from reattach.runtime.aws import require_credentials
 
 if TYPE_CHECKING:
     from obstore.store import S3Config as ObstoreConfig
@@ -33,10 +35,12 @@ _DELETE_BATCH = 1000
 class S3Storage:
     """Objects of one bucket, addressed path-style when there is an endpoint.
 
-    Credentials and whatever the configuration leaves open come from the AWS environment.
+    Credentials and whatever the configuration leaves open come from the AWS environment. Raises
+    MissingCredentials without any.
     """
 
     def __init__(self, config: S3Config) -> None:
+        require_credentials(os.environ)
         self._prefix = f"{config.prefix_in_bucket}/" if config.prefix_in_bucket else ""
         where: ObstoreConfig = {"region": config.bucket_region}
         if config.endpoint is not None:

@@ -65,6 +65,10 @@ async def attach(shard: TenantShard, turn: asyncio.Semaphore | None) -> None:
         ) as e:
             log.exception("attach failed, setting tenant state to Broken")
             shard.state.advance(Phase.BROKEN, str(e))
+        except Exception as e:
+            log.exception("attach failed unexpectedly, setting tenant state to Broken")
+            shard.context.metrics.tenant_manager_unexpected_errors.inc()
+            shard.state.advance(Phase.BROKEN, f"unexpected {type(e).__name__}: {e}")
 
 
 @asynccontextmanager
@@ -141,9 +145,7 @@ async def _preload(shard: TenantShard) -> _Preload:
             log.error("index of timeline %s cannot be read, skipping the timeline: %s", timeline_id, e)
             found.unreadable.add(timeline_id)
 
-    async with asyncio.TaskGroup() as group:
-        for name in names:
-            group.create_task(load(name))
+    await asyncio.gather(*(load(name) for name in names))
     return found
 
 

@@ -12,19 +12,12 @@ from reattach.api import codec
 from reattach.api.ids import TenantShardId
 from reattach.api.remote_path import tenant_manifest_path, tenant_prefix
 from reattach.pageserver.remote.index_choice import load_newest
-from reattach.pageserver.remote.storage import (
-    ObjectNotFound,
-    RemoteError,
-    RemoteStorage,
-    retry_forever,
-    try_times,
-)
+from reattach.pageserver.remote.storage import ObjectNotFound, RemoteError, RemoteStorage, retry_forever
 from reattach.runtime.failpoints import failpoints
 
 log = logging.getLogger(__name__)
 
 _VERSION = 2
-_UPLOAD_TRIES = 10
 
 
 class TenantManifest(msgspec.Struct, frozen=True):
@@ -68,7 +61,7 @@ async def upload_manifest_if_changed(
     found: TenantManifest | None,
     stripe_size: int,
 ) -> None:
-    """Raises RemoteError."""
+    """Returns when it is there: an attachment waits for its storage, however long that is away."""
     offloaded = found.offloaded_timelines if found is not None else []
     wanted = TenantManifest(_VERSION, stripe_size, offloaded)
     if found is not None and msgspec.structs.replace(found, version=_VERSION) == wanted:
@@ -80,4 +73,4 @@ async def upload_manifest_if_changed(
         await failpoints.pausable("before-upload-manifest-pausable")
         await storage.put(tenant_manifest_path(tenant, generation), codec.encode(wanted))
 
-    await try_times("upload of the tenant manifest", _UPLOAD_TRIES, upload)
+    await retry_forever("upload of the tenant manifest", upload)
