@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import re
 from collections.abc import Callable, Sequence
 from datetime import timedelta
@@ -21,9 +22,10 @@ from reattach.pageserver.import_pgdata.bucket import (
 )
 from reattach.pageserver.import_pgdata.bucket_object import BucketObject
 from reattach.pageserver.import_pgdata.config import ImportConfig
-from reattach.pageserver.import_pgdata.errors import ObjectChanged, ObjectMissing
+from reattach.pageserver.import_pgdata.errors import ImportFailed, ObjectChanged, ObjectMissing
 from reattach.pageserver.import_pgdata.tasks import cpu_threads, in_thread, run_all
 from reattach.pageserver.layers.blobs import Buffer
+from reattach.runtime.aws import MissingCredentials, require_credentials
 
 if TYPE_CHECKING:
     from obstore import GetOptions, ObjectMeta
@@ -46,9 +48,13 @@ _TRANSIENT_CODES = ("RequestTimeout", "SlowDown")
 
 
 class S3Bucket:
-    """Objects below a key prefix. Credentials come from the AWS environment variables or the instance."""
+    """Objects below a key prefix. Credentials come from the AWS environment; without any: ImportFailed."""
 
     def __init__(self, place: AwsS3, config: ImportConfig, on_bytes: Callable[[int], None]) -> None:
+        try:
+            require_credentials(os.environ)
+        except MissingCredentials as e:
+            raise ImportFailed(f"s3://{place.bucket}/{place.key}: {e}") from None
         self._on_bytes = on_bytes
         self._requests = asyncio.Semaphore(CONCURRENT_REQUESTS)
         endpoint = config.aws_endpoint_url

@@ -1,0 +1,125 @@
+"""Data that can never be imported ends the import with an error that names the object and the reason."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable
+from pathlib import Path
+
+import google_crc32c
+import pytest
+
+from fixtures.control_plane import ControlPlane
+from fixtures.imports.bucket import ImportBucket, LocalImportBucket
+from fixtures.neon_fixtures import NeonEnvBuilder
+
+CONTROL_FILE = "pgdata/global/pg_control"
+
+Spoil = Callable[[ImportBucket], str]
+"""Spoils the bucket; returns what the error has to say."""
+
+
+def edit_control_file(bucket: ImportBucket, offset: int, value: bytes, *, fix_crc: bool = True) -> None:
+    content = bytearray(bucket.get(CONTROL_FILE))
+    content[offset : offset + len(value)] = value
+    if fix_crc:
+        content[288:292] = struct.pack("<I", google_crc32c.value(bytes(content[:288])))
+    bucket.put(CONTROL_FILE, bytes(content))
+
+
+def no_control_file(bucket: ImportBucket) -> str:
+    bucket.delete(CONTROL_FILE)
+    return CONTROL_FILE
+
+
+def short_control_file(bucket: ImportBucket) -> str:
+    bucket.put(CONTROL_FILE, bucket.get(CONTROL_FILE)[:200])
+    return "control file is too short"
+
+
+def bad_crc(bucket: ImportBucket) -> str:
+    edit_control_file(bucket, 0, b"\xff" * 8, fix_crc=False)
+    return "invalid CRC in control file"
+
+
+def unknown_catalog(bucket: ImportBucket) -> str:
+    edit_control_file(bucket, 12, struct.pack("<I", 202506291))
+    return "unrecognized catalog version 202506291"
+
+
+def not_shut_down(bucket: ImportBucket) -> str:
+    in_production = 6
+    edit_control_file(bucket, 16, struct.pack("<I", in_production))
+    return "shut down"
+
+
+def no_relmap(bucket: ImportBucket) -> str:
+    bucket.delete("pgdata/global/pg_filenode.map")
+    return "pgdata/global/pg_filenode.map"
+
+
+def odd_size(bucket: ImportBucket) -> str:
+    name = bucket.largest_relation_file()
+    bucket.put(name, bucket.get(name)[:-1])
+    return name
+
+
+def tablespace(bucket: ImportBucket) -> str:
+    bucket.put("pgdata/pg_tblspc/16999/PG_16_202307071/5/17000", bytes(8192))
+    return "tablespace"
+
+
+def bad_status(bucket: ImportBucket) -> str:
+    bucket.put("status/pgdata", b"this is not JSON")
+    return "status/pgdata"
+
+
+@pytest.mark.parametrize("place", ["s3", "local_fs"])
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        no_control_file,
+        short_control_file,
+        bad_crc,
+        unknown_catalog,
+        not_shut_down,
+        no_relmap,
+        odd_size,
+        tablespace,
+        bad_status,
+    ],
+)
+def test_import_refuses(
+    neon_env_builder: NeonEnvBuilder,
+    control_plane: ControlPlane,
+    import_bucket: ImportBucket,
+    local_import_bucket: ImportBucket,
+    spoil: Spoil,
+    place: str,
+) -> None:
+    """I7, I11: told once, with the reason; no row is left pending and no pageserver is stuck."""
+    bucket = local_import_bucket if place == "local_fs" else import_bucket
+    reason = spoil(bucket)
+    env = neon_env_builder.init_start()
+    env.pageserver.allowed_errors.append(".*task failed: .*")
+    env.storage_controller.allowed_errors.append(".*Timeline import completed with shard errors.*")
+
+    timeline = env.start_import(bucket, shard_count=2)
+
+    error = timeline.wait_failed()
+    assert reason in error
+    assert control_plane.import_complete(timeline) == [error]
+    assert env.storage_controller.import_progress(timeline.tenant_id, timeline.timeline_id) is None
+    timeline.delete()
+    timeline.assert_gone()
+
+
+def test_import_refuses_a_location_that_is_not_there(
+    neon_env_builder: NeonEnvBuilder, local_import_bucket: LocalImportBucket, tmp_path: Path
+) -> None:
+    """I10: an import whose bucket is filled later waits for it, and can be deleted while it does."""
+    env = neon_env_builder.init_start()
+    timeline = env.start_import(LocalImportBucket(local_import_bucket.source, tmp_path / "nowhere"))
+    env.pageserver.wait_log_contains("indefinitely waiting for pgdata to finish")
+    timeline.delete()
+    timeline.assert_gone()
