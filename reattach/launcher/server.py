@@ -50,11 +50,10 @@ class Server:
         """Serves until the client or this process is told to end. In a forked child: what it is to run."""
         gc.disable()
         child.become_subreaper()
-        self._client_process = os.pidfd_open(self._client_pid)
         self._watch_signals()
         # The client may have ended before it was watched.
-        self._ending = os.getppid() != self._client_pid
-        for watched in (self._client.fileno(), self._client_process, self._wakeup.fileno()):
+        self._look_for_client()
+        for watched in (self._client, self._wakeup):
             self._poll.register(watched, select.POLLIN)
         try:
             self._loop()
@@ -79,8 +78,6 @@ class Server:
                 self._children.reap()
             if self._client.fileno() in ready:
                 self._answer()
-            elif self._client_process in ready:
-                self._client_left()
             elif not ready:
                 module = next(warm_up, None)
                 is_warm = module is None
@@ -94,15 +91,14 @@ class Server:
         signal.signal(signal.SIGCHLD, lambda *_: None)
         for sig in (signal.SIGTERM, signal.SIGINT):
             signal.signal(sig, self._end_soon)
-        # A hint, as it comes when the client's thread ends that started us. The poll sees the client's end
-        # too, but not while something is imported.
+        # The socket's end tells of the client's as well, but not while something is imported here, nor while
+        # a fork of the client holds it.
         signal.signal(signal.SIGHUP, self._look_for_client)
         child.signal_at_parents_end(signal.SIGHUP)
 
     def _look_for_client(self, *_: object) -> None:
-        poll = select.poll()
-        poll.register(self._client_process, select.POLLIN)
-        if poll.poll(0) and not self._linger:
+        # The signal comes also when only the thread has ended that started this process.
+        if os.getppid() != self._client_pid and not self._linger:
             self._end_soon()
 
     def _end_soon(self, *_: object) -> None:
@@ -120,11 +116,10 @@ class Server:
             self._is_importing = False
 
     def _client_left(self) -> None:
-        if not self._linger:
+        if self._linger:
+            self._poll.unregister(self._client)
+        else:
             self._ending = True
-            return
-        self._poll.unregister(self._client)
-        self._poll.unregister(self._client_process)
 
     def _answer(self) -> None:
         message, fds, _, _ = socket.recv_fds(self._client, _MAX_MESSAGE, 3, socket.MSG_CMSG_CLOEXEC)
@@ -194,6 +189,5 @@ class Server:
         raise _InChild(found[1])
 
     def _close_in_child(self) -> None:
-        os.close(self._client_process)
         for sock in (self._client, self._wakeup, self._wakeup_writer):
             sock.close()

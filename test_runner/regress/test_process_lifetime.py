@@ -35,7 +35,7 @@ _FAMILY = """
 import os, signal, sys, time
 from pathlib import Path
 from fixtures.processes import Launcher, wait_for
-launcher = Launcher()
+START
 tree = Path(sys.argv[1]) / "tree"
 (tree / "deep").mkdir(parents=True)
 launcher.remove_at_exit(tree)
@@ -63,10 +63,15 @@ MORE
 class Family:
     """A process of its own that uses a Launcher, and the pids of what hangs below it."""
 
-    def __init__(self, directory: Path, more: str = "time.sleep(600)") -> None:
+    def __init__(self, directory: Path, more: str = "time.sleep(600)", start: str = "") -> None:
         self.directory = directory
         self.main = subprocess.Popen(
-            [sys.executable, "-c", _FAMILY.replace("MORE", more), str(directory)],
+            [
+                sys.executable,
+                "-c",
+                _FAMILY.replace("MORE", more).replace("START", start or "launcher = Launcher()"),
+                str(directory),
+            ],
             stdout=subprocess.PIPE,
             text=True,
             # As in a terminal, where Ctrl-C goes to the whole group.
@@ -135,14 +140,23 @@ def test_everything_ends_at_a_normal_end(test_output_dir: Path) -> None:
 
 
 def test_everything_ends_although_a_fork_holds_the_socket(test_output_dir: Path) -> None:
-    family = Family(test_output_dir, "other = os.fork()\nprint(other, flush=True)\ntime.sleep(600)")
+    """And although the thread ended long ago that started the launcher, whose end is all that it is told
+    of."""
+    in_thread = "from threading import Thread; launchers = []; "
+    in_thread += (
+        "thread = Thread(target=lambda: launchers.append(Launcher())); thread.start(); thread.join(); "
+    )
+    in_thread += "launcher = launchers[0]"
+    fork = "other = os.fork()\nif other: print(other, flush=True)\ntime.sleep(600)"
+    family = Family(test_output_dir, fork, in_thread)
     assert family.main.stdout is not None
-    fork = int(family.main.stdout.readline())
+    other = int(family.main.stdout.readline())
     try:
+        assert family.left() == family.pids
         family.main.kill()
         family.assert_gone()
     finally:
-        os.kill(fork, signal.SIGKILL)
+        os.kill(other, signal.SIGKILL)
         family.close()
 
 
