@@ -58,9 +58,9 @@ async def in_thread(threads: ThreadPoolExecutor, work: Callable[..., T], *args: 
     except asyncio.CancelledError:
         # Work that has begun cannot be stopped, and its caller may be about to take away what it works on.
         submitted.cancel()
-        while not submitted.done():
+        while not result.done():
             with suppress(asyncio.CancelledError):
                 await asyncio.wait([result])
-        if not submitted.cancelled():
-            submitted.exception()
+        if not result.cancelled():
+            result.exception()  # An error of work that nobody waits for any more is of no interest.
         raise

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+
 from hypothesis import strategies as st
 
 from reattach.api.key import BLCKSZ, RELSEG_BLOCKS
@@ -12,7 +14,8 @@ from test_runner.unit.import_pgdata.data_directory import control_file
 CONTROL_FILE = parse_control_file(control_file())
 RELMAP = bytes(range(256)) * 2 + bytes(12)
 
-versions = st.text("0123456789abcdef", min_size=4, max_size=4).map('"{}"'.format)
+versions = st.sampled_from(['"a"', '"b"', '"c"'])
+seeds = st.integers(0, 2**32)
 
 IGNORED = (
     "pgdata/PG_VERSION",
@@ -41,21 +44,22 @@ def listings(draw: st.DrawFn) -> list[BucketObject]:
     ]
     for path in draw(st.sets(st.sampled_from(IGNORED))):
         found.append(BucketObject(path, draw(st.integers(0, 10_000)), draw(versions)))
-    databases = draw(st.sets(st.integers(1, 30_000), min_size=1, max_size=4)) | {1}
+    databases = draw(st.sets(st.integers(1, 30_000), max_size=2)) | {1}
     for directory in ("pgdata/global", *(f"pgdata/base/{oid}" for oid in databases)):
         if directory != "pgdata/global":
             found.append(BucketObject(f"{directory}/pg_filenode.map", len(RELMAP), draw(versions)))
         forks = st.tuples(st.integers(1, 70_000), st.sampled_from(["", "_fsm", "_vm", "_init"]))
-        for relnode, fork in draw(st.sets(forks, max_size=6)):
+        for relnode, fork in draw(st.sets(forks, max_size=4)):
             full = draw(st.sampled_from([0, 0, 0, 0, 1, 2]))
             for segno in range(full + 1):
                 blocks = RELSEG_BLOCKS if segno < full else draw(st.integers(0, 300))
                 suffix = f".{segno}" if segno else ""
                 found.append(obj(f"{directory}/{relnode}{fork}{suffix}", blocks, draw(versions)))
     for directory in ("pg_xact", "pg_multixact/members", "pg_multixact/offsets"):
-        for segno in draw(st.sets(st.integers(0, 0x1FFFF), max_size=4)):
+        for segno in draw(st.sets(st.integers(0, 0x1FFFF), max_size=3)):
             found.append(obj(f"pgdata/{directory}/{segno:04X}", draw(st.integers(0, 32)), draw(versions)))
-    return draw(st.permutations(found))
+    random.Random(draw(seeds)).shuffle(found)
+    return found
 
 
 def relmaps_of(objects: list[BucketObject]) -> dict[str, bytes]:

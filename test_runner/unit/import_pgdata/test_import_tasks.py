@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -38,6 +39,29 @@ def test_cancelling_waits_for_the_thread() -> None:
                 await queued
 
     asyncio.run(scenario())
+
+
+def test_an_error_after_the_cancellation_is_not_complained_about(caplog: pytest.LogCaptureFixture) -> None:
+    began = threading.Event()
+
+    def work() -> None:
+        began.set()
+        time.sleep(0.05)
+        raise ValueError("too late")
+
+    async def scenario() -> None:
+        with ThreadPoolExecutor(1) as threads:
+            running = asyncio.create_task(in_thread(threads, work))
+            while not began.is_set():
+                await asyncio.sleep(0.001)
+            running.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await running
+            del running
+            gc.collect()
+
+    asyncio.run(scenario())
+    assert caplog.messages == []
 
 
 def test_results_and_errors_of_threads_arrive() -> None:
