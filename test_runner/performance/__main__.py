@@ -1,0 +1,132 @@
+"""The benchmark: every figure of the design's budgets, both sides measured in one run.
+
+scripts/bench                       all of it, as a table
+scripts/bench --only import_local   one part
+scripts/bench --save --plot         keep the figures, and draw all that were kept
+"""
+
+# ruff: noqa: T201 (printing is what it is for)
+
+from __future__ import annotations
+
+import argparse
+import fnmatch
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+
+from test_runner.performance import (
+    bench_environment,
+    bench_fullbackup,
+    bench_import,
+    bench_resume,
+    bench_servers,
+    history,
+)
+from test_runner.performance.lab import ROOT, Lab
+from test_runner.performance.machine import Machine
+from test_runner.performance.report import Report
+from test_runner.performance.result import Result
+
+BENCHMARKS: dict[str, Callable[[Lab], list[Result]]] = {
+    "environment": bench_environment.ready,
+    "restart": bench_environment.restart,
+    "import_local": bench_import.local,
+    "import_s3": bench_import.s3,
+    "resume": bench_resume.interrupted,
+    "memory": bench_import.memory,
+    "growth_in_bytes": bench_import.growth_in_bytes,
+    "growth_in_files": bench_import.growth_in_files,
+    "small_files": bench_import.small_files,
+    "bucket": bench_servers.bucket,
+    "fullbackup": bench_fullbackup.measure,
+    "controller": bench_servers.controller,
+}
+
+
+def main() -> int:
+    """Prints the results; the exit status says whether all benchmarks ran, not whether budgets hold."""
+    arguments = _parse()
+    if arguments.list:
+        for name, benchmark in BENCHMARKS.items():
+            print(f"{name:<18}{(benchmark.__doc__ or '').splitlines()[0]}")
+        return 0
+    chosen = [name for name in BENCHMARKS if _is_chosen(name, arguments.only)]
+    if not chosen:
+        print(f"bench: no benchmark is named {', '.join(arguments.only)}; see --list", file=sys.stderr)
+        return 2
+    report = _run(chosen, arguments.quick, arguments.directory)
+    if arguments.json:
+        print(json.dumps(report.to_json(), indent=2))
+    else:
+        print(report.to_markdown() if arguments.markdown else report.to_table())
+    if arguments.save:
+        history.append(arguments.history, report.to_json())
+    if arguments.plot:
+        arguments.plot.write_text(history.plot([*history.load(arguments.history)]))
+        print(f"drew {arguments.plot}", file=sys.stderr)
+    return 0
+
+
+def _parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="bench", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--list", action="store_true", help="say what can be measured")
+    parser.add_argument("--only", nargs="+", default=["*"], metavar="NAME", help="such as import_*")
+    parser.add_argument("--quick", action="store_true", help="few runs and little data, to see that it works")
+    output = parser.add_mutually_exclusive_group()
+    output.add_argument("--json", action="store_true", help="print all samples as JSON")
+    output.add_argument("--markdown", action="store_true", help="print a Markdown table")
+    parser.add_argument("--save", action="store_true", help="add the figures to the history")
+    parser.add_argument(
+        "--history", type=Path, default=ROOT / "bench_history.jsonl", metavar="FILE", help="where it is"
+    )
+    parser.add_argument(
+        "--plot",
+        type=Path,
+        nargs="?",
+        const=ROOT / "bench_history.svg",
+        metavar="FILE",
+        help="draw the history as SVG",
+    )
+    parser.add_argument("--directory", type=Path, help="for up to 8 GiB of data; by default the system's")
+    return parser.parse_args()
+
+
+def _is_chosen(name: str, patterns: list[str]) -> bool:
+    return any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
+
+
+def _run(names: list[str], quick: bool, directory: Path | None) -> Report:
+    at, machine = datetime.now(UTC).isoformat(timespec="seconds"), Machine.here()
+    results: list[Result] = []
+    for name in names:
+        began = time.monotonic()
+        print(f"{name} ...", end=" ", flush=True, file=sys.stderr)
+        # One lab for each: what one benchmark leaves behind must not slow down the next.
+        with tempfile.TemporaryDirectory(prefix="reattach-bench-", dir=directory) as folder:
+            Path(folder).chmod(0o755)  # PostgreSQL runs as another user
+            with Lab(Path(folder), quick) as lab:
+                results += BENCHMARKS[name](lab)
+        print(f"{time.monotonic() - began:.0f} s", file=sys.stderr)
+    return Report(at, _commit(), machine, tuple(results))
+
+
+def _commit() -> str:
+    try:
+        done = subprocess.run(
+            ["git", "describe", "--always", "--dirty=+"], cwd=ROOT, capture_output=True, text=True, check=True
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+    return done.stdout.strip()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,232 @@
+"""How fast imports are against copying the same bytes, how their time grows, and how much memory they take."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import time
+from collections.abc import Callable, Sequence
+from datetime import timedelta
+from itertools import pairwise
+
+import obstore
+from obstore.store import S3Store
+
+from fixtures.bucket.server import BucketServer
+from fixtures.env.builder import NeonEnvBuilder
+from fixtures.env.env import NeonEnv
+from fixtures.imports.bucket import ImportBucket, LocalImportBucket, S3ImportBucket
+from fixtures.remote_storage import RemoteStorageKind
+from test_runner.performance.data import MIB, PAGE, DataFactory
+from test_runner.performance.lab import Lab, drop_tenant, timed_copy, timed_import
+from test_runner.performance.result import (
+    Result,
+    Side,
+    as_fast_as,
+    as_long_as,
+    at_least,
+    at_most,
+    single,
+)
+
+MIN_OF_COPY = 0.4
+MIN_OF_GET_AND_PUT = 0.5
+MAX_RSS_MIB = 250.0
+MAX_GROWTH = 1.15
+"""Of the time per byte or per file, each time that there are twice as many."""
+
+RUNS = 9
+LARGE_RUNS = 3
+GROWTH_RUNS = 5
+
+_SIZES = (256 * MIB, 1024 * MIB)
+_SHARDS = (1, 4)
+_GROWING_SIZES = tuple(mib * MIB for mib in (64, 128, 256, 512, 1024, 2048))
+_GROWING_COUNTS = (1000, 2000, 4000, 8000, 16000, 20000)
+_SMALL_FILES = 16384
+
+_RANGE = 4 * MIB
+_REQUESTS = 16
+
+
+def local(lab: Lab) -> list[Result]:
+    """A directory to a directory, against `cp -r` of the import bucket."""
+    data = DataFactory(lab)
+    results = []
+    for size in _quick(lab, _SIZES):
+        bucket = data.relations([size])
+        for shards in _SHARDS:
+            with lab.environment(_engine_defaults) as env:
+                pairs = [
+                    (
+                        _import_seconds(env, bucket, shards),
+                        timed_copy(bucket.directory, lab.path("copy"), lab.launcher),
+                    )
+                    for _ in lab.runs(RUNS if size == _SIZES[0] else LARGE_RUNS)
+                ]
+            importing, copying = _sides(pairs, "import", "cp -r")
+            budget = at_least(MIN_OF_COPY) if (size, shards) == (_SIZES[0], 1) else None
+            results.append(as_fast_as(f"import local, {_name(size, shards)}", importing, copying, budget))
+        _remove(bucket)
+    return results
+
+
+def s3(lab: Lab) -> list[Result]:
+    """Mock S3 to mock S3, against GET and PUT of the same objects by the client that the import uses."""
+    data = DataFactory(lab)
+    results = []
+    for size in _quick(lab, _SIZES):
+        directory = data.relations([size])
+        bucket = S3ImportBucket.fill(directory.source, lab.bucket, "bench", f"import-{size}")
+        for shards in _SHARDS:
+            with lab.environment(_remote_in_s3) as env:
+                pairs = [
+                    (
+                        _import_seconds(env, bucket, shards),
+                        asyncio.run(_get_and_put(lab.bucket, bucket.prefix)),
+                    )
+                    for _ in lab.runs(RUNS if size == _SIZES[0] else LARGE_RUNS)
+                ]
+            importing, copying = _sides(pairs, "import", "GET + PUT")
+            budget = at_least(MIN_OF_GET_AND_PUT) if (size, shards) == (_SIZES[0], 1) else None
+            results.append(as_fast_as(f"import S3, {_name(size, shards)}", importing, copying, budget))
+        lab.bucket.reset()
+        _remove(directory)
+    return results
+
+
+def memory(lab: Lab) -> list[Result]:
+    """The pageserver's largest resident set while it imports, with the settings of the tests."""
+    data = DataFactory(lab)
+    results = []
+    for size in _quick(lab, (256 * MIB, 1024 * MIB)):
+        bucket = data.relations([size])
+        with lab.environment() as env:
+            peaks = []
+            for _ in lab.runs(LARGE_RUNS):
+                done = timed_import(env, bucket)
+                peaks.append(done.peak_rss / MIB)
+                drop_tenant(env, done)
+        side = Side("pageserver", "MiB", tuple(peaks))
+        budget = at_most(MAX_RSS_MIB, "MiB") if size == 1024 * MIB else None
+        results.append(single(f"RSS of an import of {size // MIB} MiB", side, budget))
+        _remove(bucket)
+    return results
+
+
+def growth_in_bytes(lab: Lab) -> list[Result]:
+    """One relation of 64 MiB to 2 GiB: time per byte against that of half the bytes."""
+    data = DataFactory(lab)
+    seconds = {}
+    with lab.environment(_engine_defaults) as env:
+        for size in _quick(lab, _GROWING_SIZES):
+            bucket = data.relations([size])
+            seconds[size] = [_import_seconds(env, bucket) for _ in lab.runs(GROWTH_RUNS)]
+            _remove(bucket)
+    return _growth(seconds, lambda size: f"import of {size // MIB} MiB", "per byte")
+
+
+def growth_in_files(lab: Lab) -> list[Result]:
+    """1,000 to 20,000 relations of one page: time per relation against that of half as many."""
+    data = DataFactory(lab)
+    seconds = {}
+    with lab.environment(_engine_defaults) as env:
+        for count in _quick(lab, _GROWING_COUNTS):
+            bucket = data.relations([PAGE] * count)
+            seconds[count] = [_import_seconds(env, bucket) for _ in lab.runs(GROWTH_RUNS)]
+            _remove(bucket)
+    return _growth(seconds, lambda count: f"import of {count:,} relations", "per relation")
+
+
+def small_files(lab: Lab) -> list[Result]:
+    """The same pages in many small relations and in one large one."""
+    data = DataFactory(lab)
+    count = 2048 if lab.quick else _SMALL_FILES
+    many, one = data.relations([PAGE] * count), data.relations([PAGE * count])
+    with lab.environment(_engine_defaults) as env:
+        pairs = [(_import_seconds(env, many), _import_seconds(env, one)) for _ in lab.runs(GROWTH_RUNS)]
+    sides = (
+        Side(what, "/s", tuple(count / seconds for seconds in each))
+        for what, each in zip((f"{count:,} files", "1 file"), zip(*pairs, strict=True), strict=True)
+    )
+    return [as_fast_as("pages from small files", *sides)]
+
+
+def _engine_defaults(builder: NeonEnvBuilder) -> None:
+    """Jobs as large as a pageserver makes them when nobody asks for small ones."""
+    builder.pageserver_config_override = lambda config: config.pop("timeline_import_config")
+
+
+def _remote_in_s3(builder: NeonEnvBuilder) -> None:
+    _engine_defaults(builder)
+    builder.enable_pageserver_remote_storage(RemoteStorageKind.MOCK_S3)
+
+
+def _import_seconds(env: NeonEnv, bucket: ImportBucket, shards: int = 1) -> float:
+    done = timed_import(env, bucket, 0 if shards == 1 else shards)
+    drop_tenant(env, done)
+    return done.seconds
+
+
+async def _get_and_put(server: BucketServer, prefix: str) -> float:
+    """Seconds to copy all objects below `prefix`, in ranges, as many at a time as an import has."""
+    source, target = _store(server, "bench"), _store(server, "bench")
+    objects = [(meta["path"], meta["size"]) async for chunk in obstore.list(source, prefix) for meta in chunk]
+    slots = asyncio.Semaphore(_REQUESTS)
+
+    async def copy(path: str, first: int, end: int) -> None:
+        async with slots:
+            body = await obstore.get_range_async(source, path, start=first, end=end) if end else b""
+            await obstore.put_async(target, f"copy/{path}.{first}", body, use_multipart=False)
+
+    began = time.perf_counter()
+    await asyncio.gather(
+        *(
+            copy(path, first, min(first + _RANGE, size))
+            for path, size in objects
+            for first in range(0, max(size, 1), _RANGE)
+        )
+    )
+    seconds = time.perf_counter() - began
+    copies = [meta["path"] async for chunk in obstore.list(target, "copy") for meta in chunk]
+    await obstore.delete_async(target, copies)
+    return seconds
+
+
+def _store(server: BucketServer, bucket: str) -> S3Store:
+    return S3Store(
+        bucket,
+        endpoint=server.endpoint,
+        region=server.region,
+        access_key_id=server.access_key,
+        secret_access_key=server.secret_key,
+        virtual_hosted_style_request=False,
+        client_options={"allow_http": True, "timeout": timedelta(seconds=120)},
+    )
+
+
+def _sides(pairs: Sequence[tuple[float, float]], subject: str, yardstick: str) -> tuple[Side, Side]:
+    first, second = zip(*pairs, strict=True)
+    return Side(subject, "s", first), Side(yardstick, "s", second)
+
+
+def _growth(seconds: dict[int, list[float]], name: Callable[[int], str], per: str) -> list[Result]:
+    """A row for each step: how many times as long each unit takes as in the step before."""
+    results = []
+    for half, whole in pairwise(seconds):
+        sides = (Side(name(count), "s", tuple(seconds[count])) for count in (whole, half))
+        row = as_long_as(f"{name(whole)}, {per}", *sides)
+        results.append(row.scaled(half / whole, at_most(MAX_GROWTH, "×")))
+    return results
+
+
+def _quick(lab: Lab, values: tuple[int, ...]) -> tuple[int, ...]:
+    return values[:2] if lab.quick and len(values) > 2 else values[:1] if lab.quick else values
+
+
+def _name(size: int, shards: int) -> str:
+    return f"{size // MIB} MiB, {shards} shard{'s' if shards > 1 else ''}"
+
+
+def _remove(bucket: LocalImportBucket) -> None:
+    shutil.rmtree(bucket.directory)
