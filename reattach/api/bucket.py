@@ -85,17 +85,17 @@ class _Action(msgspec.Struct, frozen=True, kw_only=True, tag_field="do", forbid_
     pass
 
 
-class Delay(_Action, tag="delay"):
+class Delay(_Action, frozen=True, tag="delay"):
     """Waits `seconds` before the request is carried out. Does not keep later rules from firing."""
 
     seconds: float
 
 
-class Hold(_Action, tag="hold"):
+class Hold(_Action, frozen=True, tag="hold"):
     """A gate: the request waits, not carried out, for a Verdict. A passed one meets later rules."""
 
 
-class Status(_Action, tag="status"):
+class Status(_Action, frozen=True, tag="status"):
     """Answers with an S3 error and does not carry the request out. `code` is by default the usual one."""
 
     status: int
@@ -104,7 +104,7 @@ class Status(_Action, tag="status"):
     retry_after: int | None = None
 
 
-class Reset(_Action, tag="reset"):
+class Reset(_Action, frozen=True, tag="reset"):
     """Resets the connection (RST): before the answer's head, or when `after` bytes of its body are out.
 
     Without `after` the request is not carried out. A body that is shorter than `after` goes out whole
@@ -114,17 +114,17 @@ class Reset(_Action, tag="reset"):
     after: int | None = None
 
 
-class LoseResponse(_Action, tag="lose_response"):
+class LoseResponse(_Action, frozen=True, tag="lose_response"):
     """Carries the request out, then resets the connection instead of answering."""
 
 
-class Stall(_Action, tag="stall"):
+class Stall(_Action, frozen=True, tag="stall"):
     """Sends the head and `after` bytes of the body, then nothing, until the rule is removed."""
 
     after: int = 0
 
 
-class Truncate(_Action, tag="truncate"):
+class Truncate(_Action, frozen=True, tag="truncate"):
     """Sends only `after` bytes of the body and closes the connection in good order.
 
     With `honest`, Content-Length says `after` and the connection stays open.
@@ -134,24 +134,24 @@ class Truncate(_Action, tag="truncate"):
     honest: bool = False
 
 
-class IgnoreRange(_Action, tag="ignore_range"):
+class IgnoreRange(_Action, frozen=True, tag="ignore_range"):
     """Answers a ranged GetObject with 200 and the whole object."""
 
 
-class ChangeEtag(_Action, tag="change_etag"):
+class ChangeEtag(_Action, frozen=True, tag="change_etag"):
     """Answers with another ETag; the bytes are right."""
 
     etag: str = "0badc0de0badc0de0badc0de0badc0de"
 
 
-class ChangeContent(_Action, tag="change_content"):
+class ChangeContent(_Action, frozen=True, tag="change_content"):
     """Inverts the byte at `offset` of the object, by default the first that is sent; lengths stay right."""
 
     offset: int | None = None
     etag: str | None = None
 
 
-class StaleListing(_Action, tag="stale_listing"):
+class StaleListing(_Action, frozen=True, tag="stale_listing"):
     """Listings show the bucket as it was when the rule was set, without keys that begin with `hide`."""
 
     hide: str | None = None
