@@ -1,4 +1,4 @@
-"""How fast imports are against copying the same bytes, how their time grows, and how much memory they take."""
+"""How fast imports are against copying the same bytes, how their time grows, how much memory they take."""
 
 from __future__ import annotations
 
@@ -145,11 +145,9 @@ def small_files(lab: Lab) -> list[Result]:
     many, one = data.relations([PAGE] * count), data.relations([PAGE * count])
     with lab.environment(_engine_defaults) as env:
         pairs = [(_import_seconds(env, many), _import_seconds(env, one)) for _ in lab.runs(GROWTH_RUNS)]
-    sides = (
-        Side(what, "/s", tuple(count / seconds for seconds in each))
-        for what, each in zip((f"{count:,} files", "1 file"), zip(*pairs, strict=True), strict=True)
-    )
-    return [as_fast_as("pages from small files", *sides)]
+    from_many, from_one = (tuple(count / seconds for seconds in each) for each in zip(*pairs, strict=True))
+    subject, yardstick = Side(f"{count:,} files", "/s", from_many), Side("1 file", "/s", from_one)
+    return [as_fast_as("pages from small files", subject, yardstick)]
 
 
 def _engine_defaults(builder: NeonEnvBuilder) -> None:
@@ -214,8 +212,8 @@ def _growth(seconds: dict[int, list[float]], name: Callable[[int], str], per: st
     """A row for each step: how many times as long each unit takes as in the step before."""
     results = []
     for half, whole in pairwise(seconds):
-        sides = (Side(name(count), "s", tuple(seconds[count])) for count in (whole, half))
-        row = as_long_as(f"{name(whole)}, {per}", *sides)
+        subject, yardstick = (Side(name(n), "s", tuple(seconds[n])) for n in (whole, half))
+        row = as_long_as(f"{name(whole)}, {per}", subject, yardstick)
         results.append(row.scaled(half / whole, at_most(MAX_GROWTH, "×")))
     return results
 

@@ -1,7 +1,7 @@
 """Data directories of any size, made without running SQL for minutes.
 
-A real cluster gives the catalogs and the pages: `populate_vanilla_pg` fills table `t` with one row per page. A
-relation of any size is those pages over and over, each with its own block number written over the row's
+A real cluster gives the catalogs and the pages: `populate_vanilla_pg` fills table `t` with a row on each page.
+A relation of any size is those pages over and over, each with its own block number written over the row's
 number, so that no two pages are equal. No catalog knows the relation, which an import does not care about.
 """
 
@@ -52,9 +52,7 @@ class DataFactory:
         """
         directory = self._lab.path("bucket-dir")
         pgdata = directory / "pgdata"
-        shutil.copytree(
-            self._template, pgdata, ignore=lambda folder, names: {n for n in names if n == "pg_wal"}
-        )
+        shutil.copytree(self._template, pgdata, ignore=shutil.ignore_patterns("pg_wal"))
         database = pgdata / self._table.parent.relative_to(self._template)
         sample = np.fromfile(self._table, np.uint8).reshape(-1, PAGE)
         for number, size in enumerate(sizes):

@@ -56,7 +56,8 @@ def _chart(what: str, unit: str, points: list[tuple[str, float]], left: float, t
     ]
     line = " ".join(f"{x:.1f},{y:.1f}" for x, y in places)
     dots = "".join(
-        f'<circle cx="{x:.1f}" cy="{y:.1f}" r="2.5"><title>{escape(commit)}: {value:.4g} {unit}</title></circle>'
+        f'<circle cx="{x:.1f}" cy="{y:.1f}" r="2.5">'
+        f"<title>{escape(commit)}: {value:.4g} {unit}</title></circle>"
         for (x, y), (commit, value) in zip(places, points, strict=True)
     )
     bottom = top + _TOP + _HEIGHT
