@@ -1,0 +1,14 @@
+"""The example of README.md."""
+
+from fixtures.imports.handle import after_job
+
+
+def test_mine(neon_env_builder, import_bucket, control_plane):
+    env = neon_env_builder.init_start()
+    timeline = env.start_import(import_bucket, shard_count=2, hold=after_job(7))
+    timeline.wait_for_job(7)  # job 7 of every shard was taken
+    stopped_at = timeline.progress()  # per shard: jobs, completed, plan hash
+    timeline.kill().start()  # kill -9 the pageserver, start it again
+    timeline.wait_done().assert_resumed_from(stopped_at)
+    assert control_plane.import_complete(timeline) == [None]  # told once, no error
+    timeline.assert_equals(import_bucket)  # every page of every file

@@ -1,0 +1,46 @@
+"""docs/invariants.md names tests: they exist, and every invariant has one."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from test_runner.breakages import BREAKAGES
+
+ROOT = Path(__file__).resolve().parents[2]
+INVARIANTS = [f"I{number}" for number in range(1, 13)]
+
+_TEST = re.compile(r"`([\w/]+\.py)::(\w+)`")
+
+
+def sections() -> dict[str, str]:
+    """The text below each heading `## I1 purity`, by `I1`."""
+    text = (ROOT / "docs" / "invariants.md").read_text()
+    parts = re.split(r"^## (I\d+) .*$", text, flags=re.MULTILINE)
+    return dict(zip(parts[1::2], parts[2::2], strict=True))
+
+
+@pytest.mark.parametrize("invariant", INVARIANTS)
+def test_each_invariant_has_tests(invariant: str) -> None:
+    named = _TEST.findall(sections()[invariant])
+    assert named, f"docs/invariants.md names no test of {invariant}"
+    missing = [
+        f"{path}::{name}"
+        for path, name in named
+        if not re.search(
+            rf"^(?:async )?def {name}\(|^ +def {name}\(|^class {name}\b", read(path), re.MULTILINE
+        )
+    ]
+    assert not missing, f"docs/invariants.md names tests of {invariant} that are not there: {missing}"
+
+
+def test_breakages_are_of_known_invariants() -> None:
+    """What `./scripts/break --list` shows beside each breakage can be looked up."""
+    assert {breakage.invariant for breakage in BREAKAGES} <= set(INVARIANTS)
+
+
+def read(path: str) -> str:
+    file = ROOT / "test_runner" / path
+    return file.read_text() if file.exists() else ""
