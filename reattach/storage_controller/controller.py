@@ -14,6 +14,7 @@ from reattach.storage_controller.control_plane import ControlPlane
 from reattach.storage_controller.core.model import Intent, Shard
 from reattach.storage_controller.db import nodes, schema, shards
 from reattach.storage_controller.db.database import Database, until_available
+from reattach.storage_controller.heartbeat import Heartbeat
 from reattach.storage_controller.import_creation import ImportCreator
 from reattach.storage_controller.import_finalization import Finalizer
 from reattach.storage_controller.imports import Imports
@@ -25,7 +26,9 @@ from reattach.storage_controller.pageserver_client import PageserverClient
 from reattach.storage_controller.pageservers import Pageservers
 from reattach.storage_controller.reconciler import Reconciler
 from reattach.storage_controller.state import State
+from reattach.storage_controller.tenant_locations import TenantLocations
 from reattach.storage_controller.tenant_locks import TenantLocks
+from reattach.storage_controller.tenant_view import TenantView
 from reattach.storage_controller.tenants import Tenants
 from reattach.storage_controller.timelines import Timelines
 
@@ -67,11 +70,19 @@ class Controller:
             self.client,
             self.reconciler,
             self.background,
-            heartbeat_interval=config.heartbeat_interval,
+        )
+        self.heartbeat = Heartbeat(
+            self.state,
+            self.client,
+            self.pageservers,
+            self.background,
+            interval=config.heartbeat_interval,
             max_offline=config.max_offline_interval,
             max_warming_up=config.max_warming_up_interval,
         )
         self.tenants = Tenants(self.db, self.state, self.reconciler, self.client)
+        self.tenant_view = TenantView(self.db, self.state, self.reconciler, self.tenants)
+        self.tenant_locations = TenantLocations(self.db, self.state, self.reconciler, self.tenants)
         self.moving = Moving(
             self.state, self.tenants, self.reconciler, self.client, self.background, self.metrics
         )
@@ -103,7 +114,7 @@ class Controller:
 
     async def _start(self) -> None:
         began = time.monotonic()
-        await self.pageservers.heartbeat_round()
+        await self.heartbeat.round()
         self._adopt_secondaries()
         self.pageservers.is_acting = True
         self.pageservers.place_homeless()
@@ -118,7 +129,7 @@ class Controller:
             sum(1 for _ in self.state.shards()),
             time.monotonic() - began,
         )
-        self.background.spawn(self.pageservers.heartbeat_forever(), "heartbeat")
+        self.background.spawn(self.heartbeat.run(), "heartbeat")
         self.background.spawn(self._reconcile_forever(), "background_reconcile")
 
     def _adopt_secondaries(self) -> None:

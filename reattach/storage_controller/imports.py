@@ -174,11 +174,7 @@ class Imports:
 
     async def describe_all(self, tenant: TenantId | None) -> list[TimelineImportInfo]:
         """The unfinished ones, oldest first."""
-        rows = await table.list_unfinished(self._db, tenant)
-        infos = [self._view(row) for row in rows]
-        for phase in {"creating", "importing", "finalizing"} if tenant is None else ():
-            self._metrics.imports.labels(phase).set(sum(info.phase == phase for info in infos))
-        return infos
+        return [self._view(row) for row in await table.list_unfinished(self._db, tenant)]
 
     def _view(self, row: ImportRow) -> TimelineImportInfo:
         waiting_for = self._finalizer.waiting_for.get(row.key)

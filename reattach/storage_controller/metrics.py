@@ -44,7 +44,6 @@ class Metrics:
             "database_query_latency", "seconds per transaction", "operation"
         )
         self.leadership_status = gauge("leadership_status", "1 for the present status", "status")
-        self.imports = gauge("timeline_imports", "recorded imports", "phase")
         self.import_status_updates = counter(
             "timeline_import_status_updates", "statuses that pageservers reported", "outcome"
         )

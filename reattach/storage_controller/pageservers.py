@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
+from collections.abc import Callable
 
 from reattach.api.controller import NodeAvailability, NodeConfigureRequest, NodeSchedulingPolicy
-from reattach.api.controller_points import Point
 from reattach.api.ids import NodeId, TenantShardId
 from reattach.api.location import LocationConfig, LocationConfigMode
 from reattach.api.upcall import NodeRegisterRequest, ReAttachRequest, ReAttachResponse, ReAttachTenant
@@ -19,7 +19,6 @@ from reattach.runtime.errors import (
     PreconditionFailed,
     ResourceUnavailable,
 )
-from reattach.runtime.failpoints import failpoints
 from reattach.storage_controller.background import Background
 from reattach.storage_controller.core import scheduler
 from reattach.storage_controller.core.model import Node, Shard
@@ -30,9 +29,6 @@ from reattach.storage_controller.reconciler import Reconciler
 from reattach.storage_controller.state import State
 
 log = logging.getLogger(__name__)
-
-_FIRST_PROBE = 0.01
-"""Seconds until a pageserver that has just called is asked whether it serves; doubles each time."""
 
 _DETACHED = LocationConfig(mode=LocationConfigMode.DETACHED, tenant_conf={})
 
@@ -47,21 +43,14 @@ class Pageservers:
         client: PageserverClient,
         reconciler: Reconciler,
         background: Background,
-        *,
-        heartbeat_interval: float,
-        max_offline: float,
-        max_warming_up: float,
     ) -> None:
         self._db = db
         self._state = state
         self._client = client
         self._reconciler = reconciler
         self._background = background
-        self._heartbeat_interval = heartbeat_interval
-        self._max_offline = max_offline
-        self._max_warming_up = max_warming_up
-        self._probing: dict[NodeId, asyncio.Task[None]] = {}
-        self._since = asyncio.get_running_loop().time()
+        self.on_arrival: Callable[[Node], None] = lambda node: None
+        """Called with each node that has just called, and may be serving any moment."""
         self.is_acting = False
         """Whether shards may be moved and reconciled. Not before it is known what every node has."""
 
@@ -94,7 +83,7 @@ class Pageservers:
             log.info("Registered pageserver %s, now have %d", node, len(self._state.nodes))
         else:
             node.address = request
-        self._probe(node)
+        self.on_arrival(node)
         return node
 
     async def drop(self, node_id: NodeId) -> None:
@@ -134,7 +123,7 @@ class Pageservers:
             log.info("Marking %s warming-up on reattach", node)
             node.scheduling = shards.after_re_attach(node.scheduling)
             self._warm_up(node)
-            self._probe(node)
+            self.on_arrival(node)
         return ReAttachResponse(
             [
                 ReAttachTenant(
@@ -245,74 +234,17 @@ class Pageservers:
             return
         if not any(other.may_schedule for other in self._state.nodes.values()):
             return
+        before = {shard.id: shard.intent for shard in stranded}
+        for shard in stranded:
+            shard.intent = scheduler.leave_node(shard.intent, node.id)
+        self._state.schedule_where_possible(stranded)
         moved = 0
         for shard in stranded:
-            before = shard.intent
-            shard.intent = scheduler.leave_node(shard.intent, node.id)
-            self._state.schedule_where_possible([shard])
             if shard.intent.attached is None:
-                shard.intent = before
+                shard.intent = before[shard.id]
             elif self._reconciler.request(shard, interrupt=True) is not None:
                 moved += 1
         log.info("Launched %d reconciler tasks for tenants affected by node %s going offline", moved, node.id)
-
-    async def heartbeat_forever(self) -> None:
-        while True:
-            await asyncio.sleep(self._heartbeat_interval)
-            await self.heartbeat_round()
-
-    async def heartbeat_round(self) -> None:
-        known = list(self._state.nodes.values())
-        await asyncio.gather(*(self._heartbeat(node) for node in known))
-        log.info(
-            "Heartbeat round complete for %d nodes, %d warming-up, %d offline",
-            len(known),
-            sum(node.availability is NodeAvailability.WARMING_UP for node in known),
-            sum(node.availability is NodeAvailability.OFFLINE for node in known),
-        )
-
-    async def _heartbeat(self, node: Node) -> bool:
-        """Whether the node is available after it."""
-        now = asyncio.get_running_loop().time
-        try:
-            node.utilization_score = await self._client.utilization_score(node)
-        except PageserverError as e:
-            await failpoints.hit(Point.HEARTBEAT_PRE_CONFIGURE)
-            silent = now() - (self._since if node.last_heard is None else node.last_heard)
-            if node.availability is NodeAvailability.WARMING_UP:
-                overdue = now() - node.warming_up_since >= self._max_warming_up
-            else:
-                overdue = silent >= self._max_offline
-            if overdue:
-                if node.availability is not NodeAvailability.OFFLINE:
-                    log.info("node %s going offline: %s", node.id, e)
-                self.take_offline(node)
-            return False
-        node.last_heard = now()
-        if not node.is_available and node.id in self._state.nodes:
-            await failpoints.hit(Point.HEARTBEAT_PRE_CONFIGURE)
-            try:
-                await self.activate(node)
-            except PageserverError as e:
-                log.info("Failed to query node location configs, cannot activate node %s: %s", node.id, e)
-        return node.is_available
-
-    def _probe(self, node: Node) -> None:
-        """Waits for a pageserver that has just called, instead of for the next round."""
-        previous = self._probing.pop(node.id, None)
-        if previous is not None:
-            previous.cancel()
-        self._probing[node.id] = self._background.spawn(
-            self._probe_until_active(node), f"probe node {node.id}"
-        )
-
-    async def _probe_until_active(self, node: Node) -> None:
-        delay = _FIRST_PROBE
-        while delay < self._heartbeat_interval and not node.is_available:
-            await asyncio.sleep(delay)
-            if await self._heartbeat(node):
-                break
-            delay *= 1.5
 
 
 def _same_address(a: NodeRegisterRequest, b: NodeRegisterRequest) -> bool:

@@ -58,24 +58,27 @@ class State:
         return scheduler.Preferences(shard.preferred_az, affinity)
 
     def candidates(self) -> list[scheduler.Candidate]:
-        return scheduler.candidates_of(self.nodes.values(), (s.intent for s in self.shards()))
+        """The nodes, as scheduling sees them."""
+        return scheduler.candidates_of(self.nodes.values(), self._attached())
 
-    def schedule(self, shard: Shard) -> None:
-        """Fits the shard's intent to its policy. Raises ScheduleError."""
-        shard.intent = scheduler.schedule(
-            shard.intent, shard.policy, self.candidates(), self.preferences(shard)
-        )
+    def _attached(self) -> Counter[NodeId | None]:
+        return Counter(shard.intent.attached for shard in self.shards())
 
     def schedule_where_possible(self, shards: Iterable[Shard]) -> list[Shard]:
-        """Schedules those that may be; returns those that no node can take now."""
+        """Fits intents to policies where scheduling is enabled; returns the shards that no node can take."""
         failed = []
+        attached = self._attached()
         for shard in shards:
             if shard.scheduling in (ShardSchedulingPolicy.PAUSE, ShardSchedulingPolicy.STOP):
                 log.info("Scheduling is disabled by policy %s: %s", shard.scheduling, shard.id)
                 continue
+            candidates = scheduler.candidates_of(self.nodes.values(), attached)
+            before = shard.intent
             try:
-                self.schedule(shard)
+                shard.intent = scheduler.schedule(before, shard.policy, candidates, self.preferences(shard))
             except ScheduleError as e:
                 shard.last_error = str(e)
                 failed.append(shard)
+            attached[before.attached] -= 1
+            attached[shard.intent.attached] += 1
         return failed

@@ -9,35 +9,19 @@ from typing import Any
 
 from reattach.api.controller import (
     DETACHED,
-    SECONDARY,
-    AttachHookRequest,
-    InspectResponse,
     PlacementPolicy,
-    ShardParameters,
     ShardSchedulingPolicy,
     TenantCreateRequest,
     TenantCreateResponse,
     TenantCreateResponseShard,
-    TenantDescribeResponse,
-    TenantDescribeResponseShard,
-    TenantLocateResponse,
-    TenantLocateResponseShard,
     TenantPolicyRequest,
 )
 from reattach.api.ids import TenantId, TenantShardId
-from reattach.api.location import (
-    LocationConfig,
-    LocationConfigMode,
-    TenantLocationConfigResponse,
-    TenantShardLocation,
-)
-from reattach.api.shard import DEFAULT_STRIPE_SIZE
 from reattach.runtime.errors import BadRequest, Conflict, InternalError, NotFound, Timeout
-from reattach.storage_controller.core import reconcile_plan as plan
 from reattach.storage_controller.core import scheduler
-from reattach.storage_controller.core.model import NOWHERE, Intent, Shard
+from reattach.storage_controller.core.model import Shard
 from reattach.storage_controller.core.scheduler import ScheduleError
-from reattach.storage_controller.db import imports, shards
+from reattach.storage_controller.db import shards
 from reattach.storage_controller.db.database import Database
 from reattach.storage_controller.pageserver_client import PageserverClient, PageserverError
 from reattach.storage_controller.reconciler import Reconciler, Waiter
@@ -103,7 +87,7 @@ class Tenants:
         generation = request.generation
         if generation is None and policy.is_attached:
             generation = 0
-        zone = self._home_zone()
+        zone = self.home_zone()
         return [
             Shard(
                 id=TenantShardId(tenant, number, parameters.count),
@@ -117,7 +101,8 @@ class Tenants:
             for number in range(max(parameters.count, 1))
         ]
 
-    def _home_zone(self) -> str | None:
+    def home_zone(self) -> str | None:
+        """Where a new tenant is at home."""
         zones = {node.id: node.availability_zone for node in self._state.nodes.values()}
         return scheduler.home_zone(zones, (shard.preferred_az for shard in self._state.shards()))
 
@@ -149,98 +134,6 @@ class Tenants:
         if late:
             raise Timeout(f"timed out waiting for {len(late)} reconciles")
 
-    async def describe(self, tenant: TenantId) -> TenantDescribeResponse:
-        found = self.shards_of(tenant)
-        importing = await imports.importing_tenants(self._db, [tenant])
-        return self._describe(found, tenant in importing)
-
-    async def describe_all(self, start_after: TenantId | None, limit: int) -> list[TenantDescribeResponse]:
-        chosen = [t for t in self._state.tenants if start_after is None or t > start_after][:limit]
-        importing = await imports.importing_tenants(self._db, chosen)
-        return [self._describe(self._state.shards_of(t), t in importing) for t in chosen]
-
-    def _describe(self, found: Sequence[Shard], importing: bool) -> TenantDescribeResponse:
-        first = found[0]
-        return TenantDescribeResponse(
-            first.id.tenant_id,
-            [
-                TenantDescribeResponseShard(
-                    tenant_shard_id=s.id,
-                    node_attached=s.intent.attached,
-                    node_secondary=list(s.intent.secondary),
-                    last_error=s.last_error,
-                    is_reconciling=self._reconciler.is_running(s.id),
-                    is_pending_compute_notification=s.notify_compute,
-                    is_splitting=False,
-                    is_importing=importing,
-                    scheduling_policy=s.scheduling,
-                    preferred_az_id=s.preferred_az,
-                )
-                for s in found
-            ],
-            first.stripe_size,
-            first.policy,
-            first.config,
-        )
-
-    async def dump(self) -> list[dict[str, Any]]:
-        """Everything that is known of every shard."""
-        importing = await imports.importing_tenants(self._db, self._state.tenants)
-        return [
-            {
-                "tenant_shard_id": str(s.id),
-                "shard": {
-                    "number": s.id.shard_number,
-                    "count": s.id.shard_count,
-                    "stripe_size": s.stripe_size,
-                },
-                "generation": s.generation,
-                "intent": {
-                    "attached": s.intent.attached,
-                    "secondary": list(s.intent.secondary),
-                    "preferred_az_id": s.preferred_az,
-                },
-                "observed": {"locations": {str(n): {"conf": conf} for n, conf in sorted(s.observed.items())}},
-                "policy": s.policy,
-                "config": s.config,
-                "importing": "Importing" if s.id.tenant_id in importing else "Idle",
-                "scheduling_policy": s.scheduling,
-                "preferred_node": s.preferred_node,
-                "splitting": "Idle",
-                "last_error": s.last_error,
-            }
-            for s in sorted(self._state.shards(), key=lambda shard: shard.id)
-        ]
-
-    def locate(self, tenant: TenantId) -> TenantLocateResponse:
-        found = self.shards_of(tenant)
-        located = []
-        for shard in found:
-            node = None if shard.intent.attached is None else self._state.nodes.get(shard.intent.attached)
-            if node is None:
-                raise BadRequest("Cannot locate a tenant that is not attached")
-            a = node.address
-            located.append(
-                TenantLocateResponseShard(
-                    shard_id=shard.id,
-                    node_id=node.id,
-                    listen_pg_addr=a.listen_pg_addr,
-                    listen_pg_port=a.listen_pg_port,
-                    listen_grpc_addr=a.listen_grpc_addr,
-                    listen_grpc_port=a.listen_grpc_port,
-                    listen_http_addr=a.listen_http_addr,
-                    listen_http_port=a.listen_http_port,
-                    listen_https_port=a.listen_https_port,
-                )
-            )
-        return TenantLocateResponse(located, ShardParameters(found[0].id.shard_count, found[0].stripe_size))
-
-    def inspect(self, shard_id: TenantShardId) -> InspectResponse:
-        shard = self._state.shard(shard_id)
-        if shard is None or shard.intent.attached is None or shard.generation is None:
-            return InspectResponse(None)
-        return InspectResponse((shard.generation, shard.intent.attached))
-
     async def update_policy(self, tenant: TenantId, request: TenantPolicyRequest) -> list[Waiter | None]:
         """Raises NotFound. The reconciles that it starts may be awaited or not."""
         found = self.shards_of(tenant)
@@ -253,9 +146,10 @@ class Tenants:
             if scheduling is not None and shard.scheduling is not scheduling:
                 log.info("Updated scheduling policy to %s: %s", scheduling, shard.id)
                 shard.scheduling = scheduling
-        return self._place(found, request.placement)
+        return self.place(found, request.placement)
 
-    def _place(self, found: Sequence[Shard], policy: PlacementPolicy | None) -> list[Waiter | None]:
+    def place(self, found: Sequence[Shard], policy: PlacementPolicy | None) -> list[Waiter | None]:
+        """Follows a recorded policy (None: the present one) in memory, and lets the reconciler act."""
         if policy is not None:
             for shard in found:
                 if shard.policy != policy:
@@ -280,106 +174,6 @@ class Tenants:
             await self.wait_for(waiters, RECONCILE_TIMEOUT)
         except (Timeout, InternalError) as e:
             log.warning("Accepted configuration update but reconciliation failed: %s: %s", tenant, e)
-
-    async def location_config(
-        self, shard_id: TenantShardId, request: LocationConfig
-    ) -> TenantLocationConfigResponse:
-        """What a client of one big pageserver would say, as policy. Creates the tenant if need be."""
-        if shard_id.shard_count:
-            raise BadRequest("This API is for importing single-sharded or unsharded tenants")
-        policy = self._policy_of(request.mode)
-        tenant = shard_id.tenant_id
-        if not self._state.shards_of(tenant):
-            count, stripe = request.shard_count, request.shard_stripe_size or DEFAULT_STRIPE_SIZE
-            await self.create(
-                TenantCreateRequest(
-                    TenantShardId.unsharded(tenant),
-                    request.generation,
-                    ShardParameters(count, stripe),
-                    policy,
-                    dict(request.tenant_conf),
-                )
-            )
-        else:
-            await self._reconfigure(tenant, policy, request)
-        found = self.shards_of(tenant)
-        waiters = [self._reconciler.request(shard) for shard in found]
-        try:
-            await self.wait_for(waiters, 5.0)
-        except (Timeout, InternalError) as e:
-            log.warning("Accepted configuration update but reconciliation failed: %s: %s", tenant, e)
-        return TenantLocationConfigResponse(
-            [
-                TenantShardLocation(shard.id, shard.intent.attached)
-                for shard in found
-                if shard.intent.attached is not None
-            ],
-            found[0].stripe_size if len(found) > 1 else None,
-        )
-
-    async def _reconfigure(self, tenant: TenantId, policy: PlacementPolicy, request: LocationConfig) -> None:
-        found = self.shards_of(tenant)
-        config = dict(request.tenant_conf)
-        await shards.update_tenant(
-            self._db,
-            tenant,
-            policy=policy,
-            scheduling=None if policy.is_attached else ShardSchedulingPolicy.ACTIVE,
-            config=config,
-            generation=request.generation,
-        )
-        for shard in found:
-            shard.config = config
-            if shard.generation is None:
-                shard.generation = request.generation
-            if not policy.is_attached:
-                shard.scheduling = ShardSchedulingPolicy.ACTIVE
-        self._place(found, policy)
-
-    def _policy_of(self, mode: LocationConfigMode) -> PlacementPolicy:
-        match mode:
-            case LocationConfigMode.DETACHED:
-                return DETACHED
-            case LocationConfigMode.SECONDARY:
-                return SECONDARY
-        return PlacementPolicy.attached(1 if len(self._state.nodes) > 1 else 0)
-
-    async def attach_hook(self, request: AttachHookRequest) -> int | None:
-        """Moves an attachment in the database only: whoever asks will tell the pageserver himself."""
-        shard = self._state.shard(request.tenant_shard_id)
-        if shard is None:
-            shard = Shard(
-                id=request.tenant_shard_id,
-                stripe_size=DEFAULT_STRIPE_SIZE,
-                generation=None,
-                generation_node=None,
-                policy=PlacementPolicy.attached(),
-                config={},
-                preferred_az=self._home_zone(),
-            )
-        if request.config is not None:
-            shard.config = request.config
-        shard.policy = DETACHED if request.node_id is None else PlacementPolicy.attached()
-        await self._reconciler.forget(shard.id)
-        try:
-            issued = await shards.attach_hook(self._db, shard, request.node_id, request.generation_override)
-        except shards.ShardNotAttachable as e:
-            raise NotFound(str(e)) from e
-        self._state.add(shard)
-        shard.generation, shard.generation_node = issued.generation, issued.node
-        shard.preferred_node = None
-        if request.node_id is None:
-            shard.intent, shard.observed = NOWHERE, {}
-            return None
-        shard.intent = Intent(request.node_id)
-        assert shard.generation is not None
-        # Others that still hold an older generation are fenced; only the asker knows what to do with them.
-        shard.observed = {
-            request.node_id: plan.attached_location(
-                shard, shard.generation, LocationConfigMode.ATTACHED_SINGLE
-            )
-        }
-        return shard.generation
 
     async def delete(self, tenant: TenantId) -> None:
         """Detaches the tenant, removes its objects, then its records. Raises NotFound."""

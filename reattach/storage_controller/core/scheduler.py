@@ -36,10 +36,10 @@ class Preferences:
     affinity: Mapping[NodeId, int]
 
 
-def candidates_of(nodes: Iterable[Node], intents: Iterable[Intent]) -> list[Candidate]:
-    attached = Counter(intent.attached for intent in intents)
+def candidates_of(nodes: Iterable[Node], attached: Mapping[NodeId | None, int]) -> list[Candidate]:
+    """attached: how many shards are to be attached to each node."""
     return [
-        Candidate(n.id, n.availability_zone, n.may_schedule, n.utilization_score, attached[n.id])
+        Candidate(n.id, n.availability_zone, n.may_schedule, n.utilization_score, attached.get(n.id, 0))
         for n in nodes
     ]
 

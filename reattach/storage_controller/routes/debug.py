@@ -18,11 +18,11 @@ from reattach.storage_controller.tenants import RECONCILE_TIMEOUT
 async def attach_hook(controller: Controller, request: Request) -> object:
     body = await read_json(request, AttachHookRequest)
     async with controller.locks.exclusive(body.tenant_shard_id.tenant_id, "AttachHook"):
-        return AttachHookResponse(await controller.tenants.attach_hook(body))
+        return AttachHookResponse(await controller.tenant_locations.attach_hook(body))
 
 
 async def inspect(controller: Controller, request: Request) -> object:
-    return controller.tenants.inspect((await read_json(request, InspectRequest)).tenant_shard_id)
+    return controller.tenant_view.inspect((await read_json(request, InspectRequest)).tenant_shard_id)
 
 
 async def reconcile_all(controller: Controller, _: Request) -> object:

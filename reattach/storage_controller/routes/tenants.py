@@ -51,21 +51,21 @@ async def drop(controller: Controller, request: Request) -> object:
 
 
 async def describe(controller: Controller, request: Request) -> object:
-    return await controller.tenants.describe(tenant_id(request))
+    return await controller.tenant_view.describe(tenant_id(request))
 
 
 async def list_all(controller: Controller, request: Request) -> object:
     limit = query_param(request, "limit", int)
     start_after = query_param(request, "start_after", TenantId)
-    return await controller.tenants.describe_all(start_after, 1000 if limit is None else max(limit, 0))
+    return await controller.tenant_view.describe_all(start_after, 1000 if limit is None else max(limit, 0))
 
 
 async def dump(controller: Controller, request: Request) -> object:
-    return await controller.tenants.dump()
+    return await controller.tenant_view.dump()
 
 
 async def locate(controller: Controller, request: Request) -> object:
-    return controller.tenants.locate(tenant_id(request))
+    return controller.tenant_view.locate(tenant_id(request))
 
 
 async def update_policy(controller: Controller, request: Request) -> object:
@@ -112,7 +112,7 @@ async def location_config(controller: Controller, request: Request) -> object:
     shard = tenant_shard_id(request)
     body = await read_json(request, LocationConfig)
     async with controller.locks.exclusive(shard.tenant_id, "LocationConfig"):
-        return await controller.tenants.location_config(shard, body)
+        return await controller.tenant_locations.location_config(shard, body)
 
 
 async def migrate(controller: Controller, request: Request) -> object:

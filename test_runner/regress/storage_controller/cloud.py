@@ -20,8 +20,9 @@ from fixtures.http_probe import probe
 from fixtures.ports import PortDistributor
 from fixtures.postgres.databases import Database
 from fixtures.processes import Launcher, Process, wait_for
-from test_runner.regress.storage_controller.fake_pageserver import FakePageserver, RemoteStorage
+from test_runner.regress.storage_controller.fake_pageserver import FakePageserver
 from test_runner.regress.storage_controller.http import Api, NoAnswer, Refused
+from test_runner.regress.storage_controller.remote_storage import RemoteStorage
 
 T = TypeVar("T")
 

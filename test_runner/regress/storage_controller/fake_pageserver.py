@@ -18,40 +18,13 @@ from reattach.api import codec
 from reattach.api.ids import TenantShardId, TimelineId
 from reattach.api.lsn import Lsn
 from reattach.api.timeline import TimelineInfo
-from test_runner.regress.storage_controller.http import Api, NoAnswer
+from test_runner.regress.storage_controller.http import Api
+from test_runner.regress.storage_controller.import_task import ImportTask
+from test_runner.regress.storage_controller.remote_storage import IndexedTimeline, RemoteStorage
 
 Answer = tuple[int, Any]
 Request = tuple[str, str]
 """Method and path, with its query."""
-
-
-@dataclass(frozen=True)
-class IndexedTimeline:
-    """What remote storage knows of a timeline."""
-
-    idempotency_key: str
-    imported: bool
-
-
-@dataclass
-class RemoteStorage:
-    """Per shard, what each generation has written. All pageservers share one."""
-
-    indices: dict[str, dict[int, dict[str, IndexedTimeline]]] = field(default_factory=dict)
-
-    def load(self, shard: str, generation: int) -> dict[str, IndexedTimeline]:
-        """What a location that is attached now sees."""
-        written = self.indices.get(shard, {})
-        visible = [g for g in written if g <= generation]
-        return dict(written[max(visible)]) if visible else {}
-
-    def store(self, shard: str, generation: int, timelines: dict[str, IndexedTimeline]) -> None:
-        self.indices.setdefault(shard, {})[generation] = dict(timelines)
-
-    def timelines(self, shard: str) -> dict[str, IndexedTimeline]:
-        """What the newest generation has written."""
-        written = self.indices.get(shard, {})
-        return written[max(written)] if written else {}
 
 
 @dataclass
@@ -211,7 +184,7 @@ class FakePageserver:
     def _start_import(self, shard: str, location: Location, timeline: str) -> None:
         location.running.add(timeline)
         if self.runs_imports:
-            task = _ImportTask(self, shard, location, timeline, self._epoch)
+            task = ImportTask(self, shard, location, timeline, self._epoch)
             threading.Thread(target=task.run, name=f"import {shard}", daemon=True).start()
 
     def is_current(self, shard: str, location: Location, epoch: int) -> bool:
@@ -351,55 +324,6 @@ def _info(shard: str, timeline: str, lsn: Lsn | None = None) -> TimelineInfo:
         pg_version=16,
         state="Loading",
     )
-
-
-class _ImportTask:
-    """Asks where it stands, reports each job, then that it is done; again and again until it is heard."""
-
-    def __init__(
-        self, node: FakePageserver, shard: str, location: Location, timeline: str, epoch: int
-    ) -> None:
-        self._node = node
-        self._shard = shard
-        self._location = location
-        self._timeline = timeline
-        self._epoch = epoch
-
-    def _request(self, method: str, **more: Any) -> Any:
-        """The answer's body; None if this location is gone before it came."""
-        body = {
-            "tenant_shard_id": self._shard,
-            "timeline_id": self._timeline,
-            "generation": self._location.generation,
-            **more,
-        }
-        wait = threading.Event()
-        while self._node.is_current(self._shard, self._location, self._epoch):
-            try:
-                status, answer = self._node.controller.call(method, "/upcall/v1/timeline_import_status", body)
-            except NoAnswer:
-                pass
-            else:
-                if status == 200:
-                    return answer if method == "GET" else True
-            wait.wait(0.02)
-        return None
-
-    def run(self) -> None:
-        status = self._request("GET")
-        if status is None:
-            return
-        if status != "Done" and "Error" not in status:
-            progress = status["InProgress"]
-            done = progress["V1"]["completed"] if progress else 0
-            for completed in range(done + 1, self._node.jobs + 1):
-                plan = {"jobs": self._node.jobs, "import_plan_hash": 2**64 - 1, "job_soft_size_limit": 1}
-                report = {"InProgress": {"V1": {**plan, "completed": completed}}}
-                if self._request("POST", status=report) is None:
-                    return
-            if self._request("POST", status="Done") is None:
-                return
-        self._node.finish_task(self._shard, self._timeline)
 
 
 class _Server(ThreadingHTTPServer):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 import uuid
 from collections.abc import Iterator
@@ -52,6 +53,7 @@ def own_database(
     server.start()
     yield OwnDatabase(server, f"postgresql://{SUPERUSER}@127.0.0.1:{port}/postgres")
     server.kill()
+    shutil.rmtree(directory)
 
 
 @pytest.fixture
