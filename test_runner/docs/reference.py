@@ -1,0 +1,142 @@
+"""Writes docs/reference.md: fixtures, options, environment variables, and the classes behind them.
+
+./scripts/reference            writes it
+./scripts/reference --check    fails if it is not what would be written
+"""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import importlib
+import sys
+from collections.abc import Iterator
+from textwrap import indent
+from typing import Self
+
+from fixtures._modules import FIXTURE_MODULES
+from test_runner.docs import surface
+from test_runner.docs.surface import ROOT, SECTIONS, Function, Module
+from test_runner.docs.variables import VARIABLES
+
+TARGET = ROOT / "docs" / "reference.md"
+
+HEAD = """\
+# Reference
+
+Written by `./scripts/reference` from docstrings; change those, not this page. Fixtures and options come with
+the plugin: a test names a fixture as an argument and imports nothing. Sizes are bytes and times seconds, if a
+name does not say otherwise.
+"""
+
+
+class Options:
+    """Stands for pytest's parser, and remembers the options."""
+
+    def __init__(self) -> None:
+        self.found: dict[str, str] = {}
+
+    def getgroup(self, name: str) -> Self:
+        return self
+
+    def addoption(self, name: str, *, help: str, **kwargs: object) -> None:
+        self.found[name] = help
+
+
+def options() -> dict[str, str]:
+    """The command line options of the plugin and what they do."""
+    parser = Options()
+    for name in FIXTURE_MODULES:
+        add = getattr(importlib.import_module(name), "pytest_addoption", None)
+        if add is not None:
+            add(parser)
+    return parser.found
+
+
+def reference() -> str:
+    """The whole page."""
+    return "\n".join([HEAD, *_fixtures(), *_options(), *_variables(), *_sections()]).rstrip() + "\n"
+
+
+def _fixtures() -> Iterator[str]:
+    yield "## Fixtures\n"
+    for name in FIXTURE_MODULES:
+        for node in surface.read(name).fixtures:
+            scope = next((s for s in ("session", "module") if f"scope='{s}'" in _decorated(node)), "function")
+            yield f"- **`{node.name}`**: `{_yielded(node)}`, per {scope}"
+            yield _described(node)
+
+
+def _options() -> Iterator[str]:
+    yield "\n## Command line options\n\n| option | what it does |\n|---|---|"
+    for name, help in options().items():
+        yield f"| `{name}` | {help} |"
+    yield "\nAll of pytest's own work too: `-k`, `--junitxml`, `--timeout`, `-n` (pytest-xdist), `--splits`"
+    yield "and `--group` (pytest-split), `--alluredir` (allure-pytest)."
+
+
+def _variables() -> Iterator[str]:
+    yield "\n## Environment variables\n\n| variable | what it says |\n|---|---|"
+    for name, text in VARIABLES.items():
+        yield f"| `{name}` | {text} |"
+
+
+def _sections() -> Iterator[str]:
+    for title, names in SECTIONS.items():
+        yield f"\n## {title}"
+        for name in names:
+            yield from _module(surface.read(name))
+
+
+def _module(module: Module) -> Iterator[str]:
+    yield f"\n### `{module.name}`\n"
+    for function in module.functions:
+        yield f"- **`{surface.signature(function)}`**"
+        yield _described(function)
+    for node in module.classes:
+        yield from _class(node)
+    if module.unsupported:
+        yield f"\nNot here, and says so when it is called: {', '.join(f'`{n}`' for n in module.unsupported)}."
+
+
+def _class(node: ast.ClassDef) -> Iterator[str]:
+    bases = [ast.unparse(base) for base in node.bases]
+    yield f"\n#### `{node.name}`" + (f" ({', '.join(f'`{base}`' for base in bases)})" if bases else "") + "\n"
+    yield (ast.get_docstring(node) or "") + "\n"
+    if fields := surface.fields(node):
+        yield f"Fields: {', '.join(f'`{field}`' for field in fields)}.\n"
+    for method in surface.methods(node):
+        if ast.get_docstring(method):  # one without overrides a documented one
+            yield f"- **`{surface.signature(method)}`**"
+            yield _described(method)
+    if missing := surface.unsupported_methods(node):
+        yield f"\nNot here, and says so when it is called: {', '.join(f'`{name}`' for name in missing)}."
+
+
+def _described(node: Function) -> str:
+    return indent(ast.get_docstring(node) or "", "  ")
+
+
+def _decorated(node: Function) -> str:
+    return " ".join(ast.unparse(decorator) for decorator in node.decorator_list)
+
+
+def _yielded(node: Function) -> str:
+    returns = node.returns
+    if isinstance(returns, ast.Subscript) and ast.unparse(returns.value) == "Iterator":
+        return ast.unparse(returns.slice)
+    return ast.unparse(returns) if returns is not None else "?"
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="scripts/reference", description="Write docs/reference.md.")
+    parser.add_argument("--check", action="store_true", help="write nothing; fail if it is out of date")
+    text = reference()
+    if parser.parse_args().check:
+        return 0 if TARGET.read_text() == text else 1
+    TARGET.write_text(text)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,96 @@
+"""What test authors call is documented and typed, and docs/reference.md says what the docstrings say."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import inspect
+import re
+from pathlib import Path
+
+import pytest
+
+from fixtures._modules import FIXTURE_MODULES
+from test_runner.docs import surface
+from test_runner.docs.reference import TARGET, reference
+from test_runner.docs.surface import NEW_MODULES, ROOT, SECTIONS
+from test_runner.docs.variables import VARIABLES
+
+MODULES = [module for modules in SECTIONS.values() for module in modules]
+
+_READ = re.compile(r"""environ(?:\.get\(|\[)\s*["'](\w+)["']|["'](\w+)["'] in os\.environ""")
+_OF_OTHERS = {"HOME", "LD_LIBRARY_PATH", "PYTEST_CURRENT_TEST", "PYTEST_XDIST_WORKER"}
+
+
+def test_reference_is_up_to_date() -> None:
+    assert TARGET.read_text() == reference(), "run ./scripts/reference"
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_public_names_have_docstrings(name: str) -> None:
+    module, source = importlib.import_module(name), surface.read(name)
+    missing = [node.name for node in (*source.functions, *source.fixtures) if not ast.get_docstring(node)]
+    for node in source.classes:
+        if not ast.get_docstring(node):
+            missing.append(node.name)
+        cls = getattr(module, node.name)
+        # What overrides a documented method need not say the same again.
+        missing += [
+            f"{node.name}.{method.name}"
+            for method in surface.methods(node)
+            if not inspect.getdoc(inspect.getattr_static(cls, method.name))
+            and not any(inspect.getdoc(getattr(base, method.name, None)) for base in cls.__mro__[1:])
+        ]
+    assert not missing, f"{name}: no docstring for {missing}"
+
+
+@pytest.mark.parametrize("name", FIXTURE_MODULES)
+def test_fixtures_have_docstrings(name: str) -> None:
+    missing = [node.name for node in surface.read(name).fixtures if not ast.get_docstring(node)]
+    assert not missing, f"{name}: no docstring for the fixtures {missing}"
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_public_names_have_types(name: str) -> None:
+    untyped = [node.name for node in public_functions(name) if None in list(surface.types_of(node))]
+    assert not untyped, f"{name}: not all of {untyped} is annotated"
+
+
+@pytest.mark.parametrize("name", NEW_MODULES)
+def test_no_any_in_what_authors_touch(name: str) -> None:
+    loose = [
+        f"{node.name}: {ast.unparse(annotation)}"
+        for node in public_functions(name)
+        for annotation in surface.types_of(node)
+        if annotation is not None and re.search(r"\bAny\b", ast.unparse(annotation))
+    ]
+    loose += [
+        field for node in surface.read(name).classes for field in surface.fields(node) if "Any" in field
+    ]
+    assert not loose, f"{name}: Any in {loose}"
+
+
+def test_every_variable_that_is_read_is_documented() -> None:
+    sources = [*(ROOT / "fixtures").rglob("*.py")]
+    read = {a or b for source in sources for a, b in _READ.findall(source.read_text())}
+    assert "NEON_BIN" in read, "the pattern finds nothing"
+    assert read - _OF_OTHERS <= set(VARIABLES)
+
+
+def test_every_documented_variable_is_read() -> None:
+    folders = ("fixtures", "scripts", "reattach/runtime")
+    text = "".join(
+        file.read_text() for folder in folders for file in (ROOT / folder).rglob("*") if is_source(file)
+    )
+    unknown = [name for name in VARIABLES if name not in text]
+    assert not unknown, f"nothing reads {unknown}"
+
+
+def public_functions(name: str) -> list[surface.Function]:
+    source = surface.read(name)
+    methods = [method for node in source.classes for method in surface.methods(node)]
+    return [*source.functions, *source.fixtures, *methods]
+
+
+def is_source(file: Path) -> bool:
+    return file.is_file() and file.suffix in ("", ".py", ".sh")
