@@ -122,15 +122,12 @@ class LayerSource(Generic[AnyLayer]):
     def _read_runs(self, reader: ImageLayerReader, runs: Sequence[KeyRange]) -> memoryview:
         buffers: list[Buffer] = []
         for run in runs:
-            block = run.start.field6
+            found = 0
             for batch in reader.pages(run):
-                blocks = batch.blocks
-                if int(blocks[0]) != block or int(blocks[-1]) != block + len(blocks) - 1:
-                    break
-                block += len(blocks)
                 buffers.append(batch.pages)
-            if block != run.end.field6:
-                missing = _first_missing(reader, KeyRange(run.start._replace(field6=block), run.end))
+                found += len(batch.keys)
+            if found != run.end.field6 - run.start.field6:
+                missing = _first_missing(reader, run)
                 raise MissingKey(missing, self.shard, self.lsn, f"layer {reader.name}")
         return memoryview(buffers[0] if len(buffers) == 1 else b"".join(buffers))
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import io
 import struct
+import subprocess
 import tarfile
+from collections.abc import AsyncGenerator, Sequence
 from pathlib import Path
 
 import pytest
@@ -13,7 +15,7 @@ import pytest
 from fixtures.backup.restore import Restore, ShardsDisagree
 from fixtures.backup.source_files import LocalFiles
 from fixtures.compare import Placement, assert_same
-from reattach.api.key import BLCKSZ, DBDIR_KEY, GLOBALTABLESPACE_OID, RelTag, relmap_key
+from reattach.api.key import BLCKSZ, DBDIR_KEY, GLOBALTABLESPACE_OID, KeyRange, RelTag, relmap_key
 from reattach.api.shard import ShardIdentity
 from reattach.pageserver.fullbackup.source import BackupError, PageSource
 from reattach.pageserver.fullbackup.stream import Backup, open_backup
@@ -140,6 +142,32 @@ def test_missing_page_ends_the_stream(pgdata: Path) -> None:
     (pgdata / "base/5/16384").write_bytes(bytes(39 * BLCKSZ))
     with pytest.raises(BackupError, match=f"key {RelTag(1663, 5, 16384, 0).block(39)} "):
         take(source)
+
+
+def test_pages_that_end_early_end_the_stream(pgdata: Path) -> None:
+    class Short(DirectorySource):
+        async def pages(self, runs: Sequence[KeyRange]) -> AsyncGenerator[memoryview]:
+            async for buffer in super().pages(runs[:-1]):
+                yield buffer
+
+    with pytest.raises(BackupError, match="pages ended before its files did"):
+        take(Short(pgdata))
+
+
+def test_gnu_tar_knows_the_holes(pgdata: Path, tmp_path: Path) -> None:
+    """A shard's tar extracted by the tool gives files of the right size, whose other pages are zeros."""
+    for number in range(3):
+        source = DirectorySource(pgdata, ShardIdentity(number, 3, 2))
+        directory = tmp_path / str(number)
+        directory.mkdir()
+        subprocess.run(["tar", "-x", "-C", directory], input=take(source), check=True)
+        copy = (directory / "base/5/16384").read_bytes()
+        original = (pgdata / "base/5/16384").read_bytes()
+        assert len(copy) == len(original)
+        for block in range(40):
+            page = slice(block * BLCKSZ, (block + 1) * BLCKSZ)
+            own = source.shard.is_local(RelTag(1663, 5, 16384, 0).block(block))
+            assert copy[page] == (original[page] if own else bytes(BLCKSZ))
 
 
 @pytest.mark.parametrize("raw", [b"", bytes(7), struct.pack(">Q", 2) + bytes(9), struct.pack(">Q", 1 << 60)])

@@ -151,6 +151,19 @@ def test_parameters_are_refused_and_the_connection_goes_on(service: RunningServi
         cursor.execute("set x to y")
 
 
+def test_extended_query_is_answered_once(service: RunningService) -> None:
+    """One error, then nothing until the client synchronises, as the protocol demands."""
+    messages = [message(kind) for kind in (b"P", b"B", b"D", b"E", b"S")]
+    with service.raw() as sock:
+        sock.sendall(startup(user="x") + b"".join(messages) + message(b"Q", b"set x to y\0") + message(b"X"))
+        answer = received(sock)
+    after_login = answer.partition(message(b"Z", b"I"))[2]
+    error, ready, rest = after_login.partition(message(b"Z", b"I"))
+    assert error.startswith(b"E")
+    assert struct.unpack_from(">i", error, 1) == (len(error) - 1,)
+    assert rest == message(b"C", b"SET\0") + ready
+
+
 def test_error_in_the_middle_reaches_the_reader(service: RunningService, tmp_path: Path) -> None:
     restore = Restore(tmp_path / "copy")
     with pytest.raises(BackupFailed, match="could not find data for key"):
