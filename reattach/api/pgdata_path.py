@@ -14,6 +14,7 @@ CONTROL_FILE_PATH = "global/pg_control"
 
 _FORKS = {suffix.removeprefix("_"): fork for fork, suffix in FORK_SUFFIX.items()}
 _RELATION_FILE = re.compile(r"([0-9]+)(?:_([a-z]+))?(?:\.([0-9]+))?")
+_SLRU_SEGMENT = re.compile(r"[0-9a-fA-F]+")
 _U32 = 0xFFFFFFFF
 
 
@@ -34,6 +35,17 @@ def parse_relation_file(name: str) -> RelationFile | None:
     return RelationFile(relnode, fork, segno) if relnode <= _U32 and segno <= _U32 else None
 
 
+def relation_file_name(file: RelationFile) -> str:
+    """The name that Postgres gives to a segment file."""
+    suffix = f".{file.segno}" if file.segno else ""
+    return f"{file.relnode}{FORK_SUFFIX[Fork(file.forknum)]}{suffix}"
+
+
+def parse_slru_segment(name: str) -> int | None:
+    """The number of an SLRU's segment file; None for other files."""
+    return int(name, 16) if _SLRU_SEGMENT.fullmatch(name) and int(name, 16) <= _U32 else None
+
+
 def database_directory(spcnode: int, dbnode: int) -> str:
     """Where a database's files lie."""
     return "global" if spcnode == GLOBALTABLESPACE_OID else f"base/{dbnode}"
@@ -41,6 +53,5 @@ def database_directory(spcnode: int, dbnode: int) -> str:
 
 def relation_path(rel: RelTag, segno: int) -> str:
     """The path of a relation fork's segment."""
-    suffix = f".{segno}" if segno else ""
-    directory = database_directory(rel.spcnode, rel.dbnode)
-    return f"{directory}/{rel.relnode}{FORK_SUFFIX[Fork(rel.forknum)]}{suffix}"
+    name = relation_file_name(RelationFile(rel.relnode, rel.forknum, segno))
+    return f"{database_directory(rel.spcnode, rel.dbnode)}/{name}"

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import NamedTuple, TypeAlias
 
+from reattach.api import pgdata_path
 from reattach.api.key import BLCKSZ, RELSEG_BLOCKS, SlruKind
 from reattach.pageserver.import_pgdata import file_names
 from reattach.pageserver.import_pgdata.bucket_object import BucketObject
@@ -94,14 +95,14 @@ def read_listing(objects: Iterable[BucketObject]) -> PgData:
 
 
 def _database(database: Database, files: Files) -> DatabaseFiles:
-    found = DatabaseFiles(_find(database.relmap_path, file_names.RELMAP_NAME, files))
+    found = DatabaseFiles(_find(database.relmap_path, pgdata_path.RELMAP_NAME, files))
     relations = [
         (file, name, source)
         for name, source in files
-        if (file := file_names.parse_relation_file(name)) is not None
+        if (file := pgdata_path.parse_relation_file(name)) is not None
     ]
     for file, name, source in sorted(relations):
-        if name != file_names.relation_file_name(file) or file.relnode == 0:
+        if name != pgdata_path.relation_file_name(file) or file.relnode == 0:
             raise ObjectError(source.path, "not the name that Postgres gives to a relation file")
         _check_whole_blocks(source)
         segment = Segment(file.segno, source)
@@ -131,7 +132,7 @@ def _slru_segments(files: Files) -> list[Segment]:
     segments = [
         Segment(segno, source)
         for name, source in files
-        if (segno := file_names.parse_slru_segment(name)) is not None
+        if (segno := pgdata_path.parse_slru_segment(name)) is not None
     ]
     segments.sort()
     for first, second in pairwise(segments):

@@ -8,16 +8,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reattach.pageserver.import_pgdata.bucket_object import BucketObject
-from reattach.pageserver.import_pgdata.errors import ObjectError, ObjectMissing
-from reattach.pageserver.import_pgdata.file_names import (
-    Database,
+from reattach.api.pgdata_path import (
     RelationFile,
-    parse_database,
     parse_relation_file,
     parse_slru_segment,
     relation_file_name,
 )
+from reattach.pageserver.import_pgdata.bucket_object import BucketObject
+from reattach.pageserver.import_pgdata.errors import ObjectError, ObjectMissing
+from reattach.pageserver.import_pgdata.file_names import Database, parse_database
 from reattach.pageserver.import_pgdata.pgdata import read_listing
 from test_runner.unit.import_pgdata.listings import IGNORED, listings, obj, seeds
 
