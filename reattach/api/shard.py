@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 
 from reattach.api.ids import ShardIndex
 from reattach.api.key import SIZE_FIELD, Fork, Key, KeyRange
@@ -17,6 +18,7 @@ UNBOUNDED_PAGES = 0xFFFFFFFF
 _U32 = 0xFFFFFFFF
 
 
+@lru_cache(maxsize=1 << 14)  # every shard of a process asks for the same relations and stripes
 def murmurhash32(h: int) -> int:
     """The 32-bit finaliser of MurmurHash."""
     h ^= h >> 16
@@ -77,7 +79,8 @@ class ShardIdentity:
         block = first
         while block < end:
             stripe_end = min(block - block % self.stripe_size + self.stripe_size, end)
-            if not self.is_disposable(keys.start._replace(field6=block)):
+            stripe_start = keys.start if block == first else keys.start._replace(field6=block)
+            if self.shard_of(stripe_start) == self.number:
                 if block != run_end:
                     if run_start < run_end:
                         yield run_start, run_end

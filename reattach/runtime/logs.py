@@ -45,5 +45,9 @@ def start_logging(level: int = logging.INFO) -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level)
+    # What no line shows need not be asked of the system for each of them.
+    logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
+    if sys.version_info >= (3, 12):
+        logging.logAsyncioTasks = False
     for chatty in ("uvicorn", "asyncio", "botocore", "urllib3", "psycopg"):
         logging.getLogger(chatty).setLevel(logging.WARNING)

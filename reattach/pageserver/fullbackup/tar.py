@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Sequence
+from functools import lru_cache
 
 BLOCK = 512
 END_OF_ARCHIVE = bytes(2 * BLOCK)
@@ -58,6 +59,7 @@ def _more(rest: Sequence[object]) -> bytes:
     return b"\x01" if rest else b"\0"
 
 
+@lru_cache(maxsize=1024)
 def _octal(value: int, width: int) -> bytes:
     return b"%0*o\0" % (width - 1, value)
 
