@@ -1,6 +1,6 @@
 """Data directories of any size, made without running SQL for minutes.
 
-A real cluster gives the catalogs and the pages: `populate_vanilla_pg` fills table `t` with a row on each page.
+A real cluster gives the catalogs and the pages: `populate_vanilla_pg` fills table `t`, a row on each page.
 A relation of any size is those pages over and over, each with its own block number written over the row's
 number, so that no two pages are equal. No catalog knows the relation, which an import does not care about.
 """
