@@ -102,9 +102,10 @@ Member: TypeAlias = Directory | SmallFile | PageFile | WalSegment
 def data_directory(catalog: Catalog, shard: ShardIdentity) -> list[Member]:
     """The data directory as `shard` knows it, its page files in key order.
 
-    A relation segment is there with its full size whatever part of it the shard holds; what only the first
-    shard keeps (SLRUs, init forks) is only in its plan. `global/pg_control` comes last: a directory that was
-    not received whole cannot be started. Of a cluster that no server could start on, there is no WAL.
+    A relation segment is there with its full size, and the pages that the shard holds. The first shard names
+    all of them, and what only it keeps (SLRUs, init forks); the others those that they have pages of.
+    `global/pg_control` comes last: a directory that was not received whole cannot be started. Of a cluster
+    that no server could start on, there is no WAL.
     """
     members: list[Member] = [Directory(path) for path in _DIRECTORIES]
     if catalog.pg_version >= 17:
@@ -142,7 +143,8 @@ def _relation(rel: RelTag, blocks: int, shard: ShardIdentity) -> Iterator[PageFi
     for segno, start in enumerate(range(0, blocks or 1, RELSEG_BLOCKS)):
         end = min(start + RELSEG_BLOCKS, blocks)
         runs = tuple((f - start, e - start) for f, e in shard.local_runs(rel.blocks(start, end)))
-        yield PageFile(relation_path(rel, segno), end - start, rel.block(start), runs)
+        if runs or shard.number == 0:
+            yield PageFile(relation_path(rel, segno), end - start, rel.block(start), runs)
 
 
 def _configuration(catalog: Catalog) -> Iterator[SmallFile]:
