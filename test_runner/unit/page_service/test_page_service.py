@@ -237,10 +237,20 @@ def test_garbage_ends_only_its_own_connection(service: RunningService, sent: byt
     service.assert_serves()
 
 
-def test_breach_of_protocol_is_told(service: RunningService) -> None:
+@pytest.mark.parametrize(
+    ("sent", "reason"),
+    [
+        (message(b"\xff"), "invalid frontend message type"),
+        (b"Q" + struct.pack(">i", 1 << 30), "invalid message length: 1073741824"),
+        (b"Q" + struct.pack(">i", 3), "invalid message length: 3"),
+        (message(b"Q", b"set"), "a text is not zero-terminated"),
+    ],
+)
+def test_breach_of_protocol_is_told(service: RunningService, sent: bytes, reason: str) -> None:
+    """At once, and not when the client has sent all that it announced."""
     with service.raw() as sock:
-        sock.sendall(startup(user="x") + message(b"\xff"))
-        assert b"C08P01\0Minvalid frontend message type" in received(sock)
+        sock.sendall(startup(user="x") + sent)
+        assert f"C08P01\0M{reason}".encode() in received(sock)
 
 
 def test_client_that_leaves_in_the_middle_harms_nobody(service: RunningService) -> None:
