@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import strategies as st
 
 from reattach.api.ids import TenantId, TenantShardId, TimelineId
-from reattach.api.key import Fork, Key, KeyRange, RelTag
+from reattach.api.key import Fork, Key, KeyRange, RelTag, SlruKind, relmap_key, slru_block_key, slru_dir_key
 from reattach.api.lsn import Lsn
 from reattach.api.shard import ShardIdentity
 
@@ -23,7 +23,7 @@ timeline_ids = ids.map(TimelineId.from_bytes)
 
 shards = st.one_of(
     st.builds(ShardIdentity, stripe_size=st.integers(1, 5000)),
-    st.integers(1, 255).flatmap(
+    st.sampled_from([1, 2, 3, 4, 8, 255]).flatmap(
         lambda count: st.builds(
             ShardIdentity, st.integers(0, count - 1), st.just(count), st.integers(1, 5000)
         )
@@ -40,6 +40,17 @@ rel_tags = st.builds(
     st.integers(0, 20),
     st.integers(1, 0xFFFFFFFF),
     st.sampled_from([int(fork) for fork in Fork]),
+)
+
+
+# What keys of timelines look like: random fields hardly ever make one.
+timeline_keys = st.one_of(
+    keys,
+    st.builds(RelTag.block, rel_tags, st.one_of(st.integers(0, 50_000), edgy_u32)),
+    st.builds(slru_block_key, st.sampled_from(SlruKind), st.integers(0, 100), edgy_u32),
+    st.builds(slru_dir_key, st.sampled_from(SlruKind)),
+    st.builds(relmap_key, st.just(1663), st.integers(0, 20)),
+    st.builds(Key, st.just(0x62), edgy_u32, edgy_u32, edgy_u32, edgy_u8, edgy_u32),
 )
 
 

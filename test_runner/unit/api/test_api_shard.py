@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -27,13 +29,13 @@ from reattach.api.shard import (
     hash_combine,
     murmurhash32,
 )
-from test_runner.unit.api.strategies import keys, rel_block_ranges, shards
+from test_runner.unit.api.strategies import rel_block_ranges, shards, timeline_keys
 
 SHARDED_ONLY_ON_ZERO = (
     slru_dir_key(SlruKind.CLOG),
     slru_block_key(SlruKind.MULTIXACT_MEMBERS, 1, 2),
     slru_segment_size_key(SlruKind.MULTIXACT_OFFSETS, 1),
-    RelTag(1663, 5, 16384, 3).block(0),
+    *(RelTag(1663, 5, 16384, 3).block(i * 2048) for i in range(8)),
     Key(0x62, 1, 2, 3, 4, 5),
 )
 GLOBAL = (
@@ -68,7 +70,7 @@ def test_stripe_vectors(count: int, stripe: int, expected: str) -> None:
     assert [shard.shard_of(rel.block(i * stripe)) for i in range(12)] == [int(n) for n in expected.split()]
 
 
-@given(keys, st.integers(2, 255), st.integers(1, 5000))
+@given(timeline_keys, st.integers(2, 255), st.integers(1, 5000))
 def test_every_key_is_kept_by_all_or_by_exactly_one_shard(key: Key, count: int, stripe: int) -> None:
     """I8: nothing is lost and nothing is on two shards that is not meant to be."""
     keepers = [n for n in range(count) if not ShardIdentity(n, count, stripe).is_disposable(key)]
@@ -92,7 +94,7 @@ def test_page_count_and_runs_are_those_of_counting_one_by_one(shard: ShardIdenti
     assert shard.page_count(blocks) == len(kept)
     runs = list(shard.local_runs(blocks))
     assert [b for run_first, run_end in runs for b in range(run_first, run_end)] == kept
-    assert all(a[1] < b[0] for a, b in zip(runs, runs[1:], strict=False)), "runs that touch are one run"
+    assert all(a[1] < b[0] for a, b in pairwise(runs)), "runs that touch are one run"
 
 
 def test_page_count_of_single_keys_and_unbounded_ranges() -> None:

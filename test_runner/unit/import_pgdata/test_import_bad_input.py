@@ -2,22 +2,30 @@
 
 from __future__ import annotations
 
+import asyncio
+import random
 import shutil
 import tracemalloc
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import TypeVar
 
 import pytest
 
 from reattach.api.import_status import Done
 from reattach.api.key import BLCKSZ
+from reattach.pageserver.import_pgdata.bucket import RangeRead
+from reattach.pageserver.import_pgdata.bucket_local import LocalBucket
+from reattach.pageserver.layers.blobs import Buffer
 from test_runner.unit.import_pgdata.data_directory import (
     DataDirectory,
     control_file,
     small_data_directory,
 )
 from test_runner.unit.import_pgdata.imports import SMALL_JOBS, Import
+
+T = TypeVar("T")
 
 CONTROL = "pgdata/global/pg_control"
 MISSING = "No file found for the remote object id given"
@@ -88,7 +96,7 @@ def test_memory_does_not_grow_with_the_relation(tmp_path: Path) -> None:
     range_size = 16 * BLCKSZ
     peaks = []
     for i, pages in enumerate((1000, 5000)):
-        data.write("pgdata/base/5/20000", bytes(pages * BLCKSZ))
+        data.write("pgdata/base/5/20000", random.Random(i).randbytes(pages * BLCKSZ))
         an_import = Import.make(data, tmp_path / f"timeline{i}")
         an_import.config = replace(
             SMALL_JOBS, import_job_max_byte_range_size=range_size, import_job_soft_size_limit=1 << 30
@@ -100,3 +108,41 @@ def test_memory_does_not_grow_with_the_relation(tmp_path: Path) -> None:
         assert an_import.controller.status == Done()
     assert max(peaks) < 3 * (2 + 4) * range_size + (1 << 20)
     assert peaks[1] < 1.3 * peaks[0] + (1 << 19)
+
+
+@pytest.mark.parametrize("concurrency", [1, 5])
+def test_bytes_on_their_way_are_bounded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, concurrency: int
+) -> None:
+    """I12: by the number of jobs and of a job's batches, however slow the bucket is."""
+    data = small_data_directory(tmp_path / "bucket")
+    for relation in range(20_000, 20_010):
+        data.write(f"pgdata/base/5/{relation}", bytes(100 * BLCKSZ))
+    on_their_way = most = 0
+    map_ranges = LocalBucket.map_ranges
+
+    async def slow(self: LocalBucket, reads: Sequence[RangeRead], work: Callable[[list[Buffer]], T]) -> T:
+        nonlocal on_their_way, most
+        size = sum(read.end - read.start for read in reads)
+        on_their_way += size
+        most = max(most, on_their_way)
+        try:
+            await asyncio.sleep(0.02)
+            return await map_ranges(self, reads, work)
+        finally:
+            on_their_way -= size
+
+    monkeypatch.setattr(LocalBucket, "map_ranges", slow)
+    an_import = Import.make(data, tmp_path / "timeline")
+    an_import.config = replace(
+        SMALL_JOBS,
+        import_job_concurrency=concurrency,
+        import_job_soft_size_limit=100 * BLCKSZ,
+        import_job_max_byte_range_size=5 * BLCKSZ,
+    )
+    an_import.run()
+    assert an_import.controller.status == Done()
+    ranges = most / (5 * BLCKSZ)
+    assert ranges <= concurrency + 4
+    if concurrency == 1:
+        assert ranges > 3, "one job reads ahead, too"

@@ -133,6 +133,35 @@ def test_blocks_at_the_edges_of_a_leaf(count: int, spread: str) -> None:
     assert btree.build(as_array(key_bytes), np.array(offsets, np.uint64)) == one_by_one(key_bytes, offsets)
 
 
+@pytest.mark.parametrize("prefix_len", [1, 10, 14])
+def test_nodes_that_a_prefix_fills_to_the_last_byte(prefix_len: int) -> None:
+    """Leaves with a prefix of 10, inner nodes with one of 14 bytes, can be full without a byte to spare."""
+    rng = random.Random(prefix_len)
+    first = 1 << (8 * (18 - prefix_len) - 1)
+    suffixes = sorted(rng.sample(range(first - 2000, first + 2000), 2500))
+    key_bytes = [b"p" * prefix_len + suffix.to_bytes(18 - prefix_len) for suffix in suffixes]
+    offsets = list(range(8192, 8192 + len(key_bytes)))
+    assert btree.build(as_array(key_bytes), np.array(offsets, np.uint64)) == one_by_one(key_bytes, offsets)
+
+    reference = OneByOneTree()
+    reference.stack = [OneByOneNode(1)]
+    built = btree._Tree()
+    for key in key_bytes:
+        reference.blocks.append(b"leaf")
+        reference.append(key, b"\x80" + (len(reference.blocks) - 1).to_bytes(4))
+        built.add_child(0, key, b"leaf")
+    assert built.finish() == reference.finish()
+
+
+def test_a_lookup_notices_keys_out_of_order() -> None:
+    key_bytes = [Key(0, 1663, 5, 16384, 0, i).to_bytes() for i in range(10)]
+    (leaf,) = btree.build(as_array(key_bytes), np.arange(8192, 8202, dtype=np.uint64))
+    swapped = leaf.replace(key_bytes[3] + key_bytes[4], key_bytes[4] + key_bytes[3])
+    assert swapped != leaf
+    with pytest.raises(LayerCorrupted, match="do not ascend"):
+        BtreeReader(lambda _: swapped, 0).find(key_bytes[7])
+
+
 def test_a_segment_needs_inner_nodes_and_is_still_the_same() -> None:
     rng = random.Random(7)
     key_bytes = sorted({rng.randbytes(3) + bytes(11) + rng.randbytes(4) for _ in range(140_000)})

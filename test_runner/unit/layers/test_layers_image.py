@@ -169,6 +169,23 @@ def test_frames_of_other_writers_are_read(tmp_path: Path, monkeypatch: pytest.Mo
         assert bytes(batch.pages) == b"".join(content.values())
 
 
+def test_a_page_is_compressed_if_that_makes_it_shorter(tmp_path: Path) -> None:
+    pages = [random.Random(n).randbytes(n).ljust(BLCKSZ, b"\0") for n in range(7900, 8193, 6)]
+    path = tmp_path / "layer"
+    write(path, [(REL.block(0), b"".join(pages))], ImageCompression(1))
+    raw, position = path.read_bytes(), BLCKSZ
+    lengths = []
+    for page in pages:
+        (header,) = struct.unpack_from(">I", raw, position)
+        kind, length = header >> 28, header & 0x0FFFFFFF
+        frame = zstandard.ZstdCompressor(1, write_checksum=True).compress(page)
+        assert (kind, length) == ((9, len(frame)) if len(frame) < BLCKSZ else (8, BLCKSZ))
+        lengths.append(length)
+        position += 4 + length
+    assert max(length for length in lengths if length < BLCKSZ) > BLCKSZ - 200
+    assert BLCKSZ in lengths
+
+
 CORRUPTED_PARTS = [
     (DBDIR_KEY, b"short"),
     (REL.block(0), some_pages(8, 5)),
@@ -202,7 +219,8 @@ def test_without_checksum_no_compressed_page_comes_back_wrong(data: st.DataObjec
         _, content = write(path, [(REL.block(0), pages)], ImageCompression(1))
         raw = bytearray(path.read_bytes())
         (index_start,) = struct.unpack_from(">I", raw, 80)
-        at = data.draw(st.one_of(st.integers(0, 87), st.integers(8192, index_start * 8192 - 1)))
+        blobs_end = len(raw[: index_start * 8192].rstrip(b"\0"))
+        at = data.draw(st.one_of(st.integers(0, 87), st.integers(8192, blobs_end), st.integers(8192, 8200)))
         raw[at] ^= data.draw(st.integers(1, 255))
         path.write_bytes(raw)
         for read in (_read_points, _read_bulk):
