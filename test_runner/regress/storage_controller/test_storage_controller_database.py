@@ -153,9 +153,21 @@ def test_dies_with_the_import_complete(cloud: Cloud, own_database: OwnDatabase) 
         cloud.control_plane.wait_arrived(Upcall.IMPORT_COMPLETE)
         own_database.server.kill()
     cloud.wait(lambda: cloud.told(timeline), "the control plane to hear")
+    cloud.wait(lambda: "Waiting for the database" in cloud.log, "the finaliser to notice")
     own_database.server.start()
     assert cloud.wait_told(timeline) is None
     assert cloud.told(timeline) == [None]
+
+
+def test_lost_connections_are_replaced(cloud: Cloud, own_database: OwnDatabase) -> None:
+    """A database that is back is used at once: nobody is refused because of connections that it broke."""
+    tenant = cloud.create_tenant(shards=2)
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda _: cloud.api.call("GET", f"/control/v1/tenant/{tenant}"), range(32)))
+    own_database.server.kill()
+    own_database.server.start()
+    for _ in range(10):
+        assert cloud.api.call("GET", f"/control/v1/tenant/{tenant}")[0] == 200
 
 
 def test_a_full_server_is_503_and_passes(cloud: Cloud, own_database: OwnDatabase) -> None:

@@ -35,7 +35,7 @@ from test_runner.regress.storage_controller.http import NoAnswer, Refused
 EXAMPLES = os.environ.get("REATTACH_MACHINE_EXAMPLES")
 
 SETTINGS = settings(
-    max_examples=int(EXAMPLES or 6),
+    max_examples=int(EXAMPLES or 8),
     stateful_step_count=25,
     deadline=None,
     derandomize=EXAMPLES is None,
@@ -112,16 +112,17 @@ class Import:
 class ControllerMachine(RuleBasedStateMachine):
     """The model knows what was asked for; what became of it is read from the database after each step."""
 
-    tenants = Bundle("tenants")
     imports = Bundle("imports")
     make_cloud: Callable[..., Cloud]
 
-    @initialize()
-    def start(self) -> None:
+    @initialize(target=imports)
+    def start(self) -> Any:
+        """Two tenants, one of them sharded, each with an import."""
         self.cloud = self.make_cloud(nodes=2)
         self.all_tenants: list[Tenant] = []
         self.all_imports: list[Import] = []
         self.issued: dict[str, int] = {}
+        return multiple(*(self._new_import(self._new_tenant(shards)) for shards in (2, 0)))
 
     # What clients do. Whoever gets no answer starts the controller again and repeats.
 
@@ -168,10 +169,7 @@ class ControllerMachine(RuleBasedStateMachine):
 
     # Tenants
 
-    @rule(target=tenants, shards=st.sampled_from([0, 2]))
-    def create_tenant(self, shards: int) -> Any:
-        if len(self.all_tenants) == 3:
-            return multiple()
+    def _new_tenant(self, shards: int) -> Tenant:
         tenant_id = f"{len(self.all_tenants) + 1:032x}"
         body: dict[str, Any] = {"new_tenant_id": tenant_id}
         if shards:
@@ -182,26 +180,24 @@ class ControllerMachine(RuleBasedStateMachine):
         self.all_tenants.append(tenant)
         return tenant
 
-    @rule(tenant=tenants)
-    def detach(self, tenant: Tenant) -> None:
-        self._set_policy(tenant, "Detached")
-
-    @rule(tenant=tenants)
-    def attach(self, tenant: Tenant) -> None:
-        self._set_policy(tenant, {"Attached": 0})
-
-    @rule(tenant=tenants)
-    def detach_and_attach_at_once(self, tenant: Tenant) -> None:
-        self._set_policy(tenant, "Detached")
-        self._set_policy(tenant, {"Attached": 0})
+    @rule(one=imports, placement=st.sampled_from(["Detached", "Attached", "Attached", "both"]))
+    def detach_or_attach(self, one: Import, placement: str) -> None:
+        """Or both, before the first has been carried out."""
+        if placement != "Attached":
+            self._set_policy(one.tenant, "Detached")
+        if placement != "Detached":
+            self._set_policy(one.tenant, {"Attached": 0})
 
     def _set_policy(self, tenant: Tenant, placement: Any) -> None:
         status, _ = self._answer("PUT", f"/control/v1/tenant/{tenant.id}/policy", {"placement": placement})
         assert status == (404 if tenant.deleted else 200)
         tenant.attached = placement != "Detached" and not tenant.deleted
 
-    @rule(tenant=tenants, index=st.integers(0, 1), node=st.integers(1, 2))
-    def migrate(self, tenant: Tenant, index: int, node: int) -> None:
+    @rule(one=imports, index=st.integers(0, 1), node=st.integers(1, 2))
+    def migrate(self, one: Import, index: int, node: int) -> None:
+        self._migrate(one.tenant, index, node)
+
+    def _migrate(self, tenant: Tenant, index: int, node: int) -> None:
         shard = tenant.shards[index % len(tenant.shards)]
         body = {"node_id": node, "migration_config": {"prewarm": False, "override_scheduler": True}}
         status, _ = self._answer("PUT", f"/control/v1/tenant/{shard}/migrate", body)
@@ -213,8 +209,12 @@ class ControllerMachine(RuleBasedStateMachine):
         else:
             assert status == 400
 
-    @rule(tenant=tenants)
-    def delete_tenant(self, tenant: Tenant) -> None:
+    @rule(one=imports, certainly=st.sampled_from([False, False, True]))
+    def delete_tenant(self, one: Import, certainly: bool) -> None:
+        if certainly:
+            self._delete_tenant(one.tenant)
+
+    def _delete_tenant(self, tenant: Tenant) -> None:
         status, _ = self._answer("DELETE", f"/v1/tenant/{tenant.id}")
         # 404 too if the first try was carried out and its answer lost.
         assert status in ((404,) if tenant.deleted else (200, 404))
@@ -234,19 +234,23 @@ class ControllerMachine(RuleBasedStateMachine):
 
         return int(self._until(once, f"the creation of {timeline}"))
 
-    @rule(target=imports, tenant=tenants)
-    def create_import(self, tenant: Tenant) -> Any:
-        if len(self.all_imports) == 5:
-            return multiple()
+    def _new_import(self, tenant: Tenant) -> Import:
         timeline = f"{len(self.all_imports) + 0x100:032x}"
-        status = self._create(tenant, timeline, "key")
-        if not tenant.attached:
-            assert status == (404 if tenant.deleted else 409)
-            return multiple()
-        assert status == 201
+        assert self._create(tenant, timeline, "key") == 201
         one = Import(tenant, timeline)
         self.all_imports.append(one)
         return one
+
+    @rule(target=imports, beside=imports)
+    def create_import(self, beside: Import) -> Any:
+        """Of the same tenant."""
+        tenant = beside.tenant
+        if len(self.all_imports) == 5:
+            return multiple()
+        if tenant.attached:
+            return self._new_import(tenant)
+        assert self._create(tenant, "ff" * 16, "key") == (404 if tenant.deleted else 409)
+        return multiple()
 
     @rule(one=imports, key=st.sampled_from(["key", "other key"]))
     def create_again(self, one: Import, key: str) -> None:
@@ -283,6 +287,13 @@ class ControllerMachine(RuleBasedStateMachine):
             assert self._rows().get(one.timeline) in (before, None)
         return answer
 
+    @rule(one=imports, index=st.integers(0, 1), statuses=st.lists(reports, min_size=2, max_size=4))
+    def report_one_after_the_other(self, one: Import, index: int, statuses: list[Any]) -> None:
+        for status in statuses:
+            self._report(one, index, status, 0)
+            if not one.deleted:
+                self._look(one)
+
     @rule(
         one=imports,
         statuses=st.tuples(reports, reports),
@@ -306,7 +317,7 @@ class ControllerMachine(RuleBasedStateMachine):
             shard = one.tenant.shards[index % len(one.tenant.shards)]
             generation = self.cloud.issued(shard)[0] or 0
             pool.submit(self.cloud.report, shard, one.timeline, status, generation)
-            self.migrate(one.tenant, index, node)
+            self._migrate(one.tenant, index, node)
 
     @rule(one=imports)
     def finish(self, one: Import) -> None:
@@ -330,17 +341,14 @@ class ControllerMachine(RuleBasedStateMachine):
 
     # Trouble
 
-    @rule()
-    def kill_controller(self) -> None:
-        self.cloud.restart_controller()
-
-    @rule()
-    def restart_controller(self) -> None:
+    @rule(gently=st.booleans())
+    def restart_controller(self, gently: bool) -> None:
         self._revive()
         assert self.cloud.controller is not None
-        self.cloud.controller.terminate()
-        self.cloud.controller.wait(10)
-        self.cloud.start_controller()
+        if gently:
+            self.cloud.controller.terminate()
+            self.cloud.controller.wait(10)
+        self.cloud.restart_controller()
 
     @rule(point=st.sampled_from(ALL_POINTS), passes=st.integers(0, 2))
     def kill_controller_at(self, point: str, passes: int) -> None:
@@ -369,30 +377,39 @@ class ControllerMachine(RuleBasedStateMachine):
         if not hasattr(self, "cloud"):
             return
         self._settle()
-        rows = self._rows()
-        finished = dict(self.cloud.query("SELECT timeline_id, shard_statuses FROM finished_imports"))
         for one in self.all_imports:
-            self._check_import(one, rows.get(one.timeline), finished.get(one.timeline))
+            self._check_import(one)
         for tenant in self.all_tenants:
             self._check_tenant(tenant)
         assert self.cloud.violations == []
 
-    def _check_import(self, one: Import, row: Statuses | None, finished: Statuses | None) -> None:
-        told = self.cloud.told(one.timeline)
-        if one.deleted:
-            # I9, and I7: nobody hears of it any more.
-            assert row is None and finished is None
-            assert len(told) == one.told_when_deleted
-            for shard in one.tenant.shards:
-                assert one.timeline not in self.cloud.remote.timelines(shard)
-            return
-        now = row if row is not None else finished
-        assert now is not None, f"{one.timeline} was forgotten"
+    def _look(self, one: Import) -> tuple[bool, Statuses]:
+        """Whether the import is finished, and its statuses, which may follow those seen before (I3, I6)."""
+        by_timeline = "WHERE timeline_id = %s"
+        ((finished, now),) = self.cloud.query(
+            f"SELECT false, shard_statuses FROM timeline_imports {by_timeline} UNION ALL"
+            f" SELECT true, shard_statuses FROM finished_imports {by_timeline}",
+            one.timeline,
+            one.timeline,
+        )
         assert set(now) == {shard[33:] or "0000" for shard in one.tenant.shards}
         for shard, status in now.items():
             assert may_follow(one.seen.get(shard, {"InProgress": None}), status), (one, now)
         one.seen = now
-        if row is not None:
+        return finished, now
+
+    def _check_import(self, one: Import) -> None:
+        told = self.cloud.told(one.timeline)
+        if one.deleted:
+            # I9, and I7: nobody hears of it any more.
+            for table in ("timeline_imports", "finished_imports"):
+                assert self.cloud.query(f"SELECT 1 FROM {table} WHERE timeline_id = %s", one.timeline) == []
+            assert len(told) == one.told_when_deleted
+            for shard in one.tenant.shards:
+                assert one.timeline not in self.cloud.remote.timelines(shard)
+            return
+        finished, now = self._look(one)
+        if not finished:
             return
         # I7: told, with null only if every shard is done and active.
         assert told
@@ -420,7 +437,7 @@ class ControllerMachine(RuleBasedStateMachine):
             return
         for tenant in self.all_tenants:
             if not tenant.deleted:
-                self.attach(tenant)
+                self._set_policy(tenant, {"Attached": 0})
         self._settle()
         for one in self.all_imports:
             if not one.deleted:

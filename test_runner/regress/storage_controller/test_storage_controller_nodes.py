@@ -168,9 +168,13 @@ def test_a_node_that_died_with_the_controller_is_left(make_cloud: MakeCloud) -> 
 
 
 def test_controller_restart_changes_nothing(make_cloud: MakeCloud) -> None:
-    """No reconcile, no new generation, no secondary lost."""
-    cloud = make_cloud(nodes=2)
+    """No reconcile, no new generation, no secondary lost, wherever a new one would go."""
+    cloud = make_cloud(nodes=3)
+    pause = "/control/v1/node/2/config"
+    cloud.api.ok("PUT", pause, {"node_id": 2, "scheduling": "Pause"})
     tenant = cloud.create_tenant(shards=4, policy={"Attached": 1})
+    cloud.api.ok("PUT", pause, {"node_id": 2, "scheduling": "Active"})
+    assert cloud.node(2).locations == {}
     before = [(n.locations.copy(), len(n.calls("PUT"))) for n in cloud.nodes]
     cloud.restart_controller()
     assert cloud.api.ok("POST", "/debug/v1/reconcile_all") == 0
