@@ -7,7 +7,7 @@ import io
 import struct
 import subprocess
 import tarfile
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -120,6 +120,17 @@ def test_restore_notices_shards_with_different_bytes(pgdata: Path, tmp_path: Pat
     (pgdata / "base/5/16384").write_bytes(b"x" * 40 * BLCKSZ)
     with pytest.raises(ShardsDisagree, match="different bytes for block 0 of base/5/16384"):
         restore.add([take(DirectorySource(pgdata))], "0102")
+
+
+def test_restore_takes_the_transfer_to_its_end(pgdata: Path, tmp_path: Path) -> None:
+    """What goes wrong after the last byte of the tar is an error too."""
+
+    def transfer() -> Iterator[bytes]:
+        yield take(DirectorySource(pgdata))
+        raise ConnectionError("reset by peer")
+
+    with pytest.raises(ConnectionError):
+        Restore(tmp_path / "copy").add(transfer(), "0000")
 
 
 def test_database_without_a_relation_map(pgdata: Path) -> None:
