@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 
+import psutil
 import psycopg
 import pytest
 
@@ -28,7 +31,7 @@ from fixtures.postgres.distributions import (
     available_versions,
     discover,
 )
-from fixtures.processes import CommandFailed, ProcessDied, ProcessError
+from fixtures.processes import CommandFailed, ProcessDied, ProcessError, wait_for
 from fixtures.vanilla_postgres import VanillaPostgres
 
 KIB = 1024
@@ -442,3 +445,42 @@ class TestArranged:
         embedded = discover(tmp_path, {})[16]
         assert embedded.has_extension("plpgsql")
         assert not embedded.has_extension("klingon")
+
+
+def test_killed_run_leaves_nothing(pytester: pytest.Pytester) -> None:
+    """No process, no shared memory and no data directory of the controller's server."""
+    pytester.makepyfile(
+        """
+        import time
+        from pathlib import Path
+
+        def test_it(database_server):
+            server = database_server.server
+            Path("new").write_text(f"{server.process.pid} {server.pgdata}")
+            Path("new").rename("server")
+            time.sleep(600)
+        """
+    )
+    file = pytester.path / "server"
+    environment = {name: value for name, value in os.environ.items() if name != "DATABASE_URL"}
+    argv = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider"]
+    with subprocess.Popen(argv, cwd=pytester.path, env=environment, stdout=subprocess.DEVNULL) as run:
+        try:
+            pid, _, pgdata = wait_for(
+                lambda: file.read_text().partition(" ") if file.exists() else None,
+                what="the server",
+                timeout=60,
+            )
+            segments = Path("/proc/sysvipc/shm")
+            assert pid in segments.read_text().split()
+            assert Path(pgdata).exists()
+            run.kill()
+            run.wait()
+            wait_for(
+                lambda: pid not in segments.read_text().split() and not Path(pgdata).exists(),
+                what="shared memory and data directory to be gone",
+                timeout=2,
+            )
+            assert not psutil.pid_exists(int(pid))
+        finally:
+            run.kill()
