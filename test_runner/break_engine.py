@@ -30,10 +30,14 @@ class DoesNotApply(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of a breakage. failed: the tests that turned red. reason: the line that names the cause."""
+    """What became of a breakage.
+
+    failed: the tests that turned red. told: what they said. reason: the line of it that names the cause.
+    """
 
     breakage: Breakage
     failed: tuple[str, ...]
+    told: tuple[str, ...]
     reason: str | None
 
     @property
@@ -58,11 +62,12 @@ def copy_tree(target: Path) -> None:
 
 def apply(breakage: Breakage, tree: Path) -> None:
     """Puts the breakage into the tree. Raises DoesNotApply."""
-    file = tree / breakage.file
-    text = file.read_text()
-    if (count := text.count(breakage.old)) != 1:
-        raise DoesNotApply(f"{breakage.name}: {breakage.file} has its text {count} times, not once")
-    file.write_text(text.replace(breakage.old, breakage.new))
+    for edit in breakage.edits:
+        file = tree / edit.file
+        text = file.read_text()
+        if (count := text.count(edit.old)) != 1:
+            raise DoesNotApply(f"{breakage.name}: {edit.file} has its text {count} times, not once")
+        file.write_text(text.replace(edit.old, edit.new))
 
 
 def try_out(breakage: Breakage) -> Outcome:
@@ -80,9 +85,9 @@ def try_out(breakage: Breakage) -> Outcome:
         )
     output = run.stdout + run.stderr
     failed = tuple(re.findall(r"^(?:FAILED|ERROR) \S*?::(.+?)(?: - .*)?$", output, re.MULTILINE))
-    told = (line.removeprefix("E").strip() for line in output.splitlines() if line.startswith("E "))
+    told = [line.removeprefix("E").strip() for line in output.splitlines() if line.startswith("E ")]
     reason = next((line for line in told if breakage.says in line), None)
-    return Outcome(breakage, failed, reason)
+    return Outcome(breakage, failed, tuple(told), reason)
 
 
 def main() -> int:
@@ -105,7 +110,7 @@ def main() -> int:
         print(
             f"{breakage.name} ({breakage.invariant}): {verdict} by {', '.join(outcome.failed) or 'no test'}"
         )
-        print(f"    {outcome.reason or f'no failure says {breakage.says!r}'}", flush=True)
+        print(f"    {outcome.reason or f'nothing says {breakage.says!r}: {outcome.told[:3]}'}", flush=True)
     print(f"{len(options.names or known) - missed} caught, {missed} missed")
     return 1 if missed else 0
 

@@ -9,24 +9,36 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
+class Edit:
+    """In `file`, `old`, which occurs exactly once, becomes `new`."""
+
+    file: str
+    old: str
+    new: str
+
+
+@dataclass(frozen=True, slots=True)
 class Breakage:
-    """A change of the engine: in `file`, `old` (which occurs exactly once) becomes `new`.
+    """A change of the engine that breaks an invariant.
 
     invariant: of docs/invariants.md. test: what to give to pytest's `-k`. says: a part of the failure's text.
     """
 
     name: str
     invariant: str
-    file: str
-    old: str
-    new: str
+    edits: tuple[Edit, ...]
     test: str
     says: str
 
 
 TASK = "reattach/pageserver/import_pgdata/task.py"
 EXECUTOR = "reattach/pageserver/import_pgdata/executor.py"
-TARGET = "reattach/pageserver/timeline/import_target.py"
+PGDATA = "reattach/pageserver/import_pgdata/pgdata.py"
+UPLOADS = "reattach/pageserver/remote/timeline_client.py"
+IMPORTS = "reattach/storage_controller/imports.py"
+REPORTS = "reattach/storage_controller/db/import_reports.py"
+TRANSITIONS = "reattach/storage_controller/core/import_state.py"
+FINALIZER = "reattach/storage_controller/import_finalization.py"
 
 KILLED = "test_import_resume and pageserver_killed and 0_shards"
 
@@ -34,49 +46,132 @@ BREAKAGES = [
     Breakage(
         name="restart-from-job-1",
         invariant="I5",
-        file=TASK,
-        old="            completed=progress.completed,\n            concurrency",
-        new="            completed=0,\n            concurrency",
+        edits=(
+            Edit(
+                TASK,
+                "completed=progress.completed,\n            concurrency",
+                "completed=0,\n            concurrency",
+            ),
+        ),
         test=KILLED,
         says="I5 bounded rework",
     ),
     Breakage(
         name="skip-a-job-on-resume",
         invariant="I8",
-        file=TASK,
-        old="            completed=progress.completed,\n            concurrency",
-        new="            completed=progress.completed and progress.completed + 1,\n            concurrency",
+        edits=(
+            Edit(
+                TASK,
+                "completed=progress.completed,\n            concurrency",
+                "completed=progress.completed and progress.completed + 1,\n            concurrency",
+            ),
+        ),
         test=KILLED,
         says="I5 bounded rework",
     ),
     Breakage(
         name="tell-before-durable",
         invariant="I2",
-        file=TASK,
-        old="            await self.target.make_durable()\n            reached",
-        new="            reached",
-        test="test_import_resume",
+        edits=(
+            Edit(
+                TASK,
+                "            await self.target.make_durable()\n            reached",
+                "            reached",
+            ),
+        ),
+        test="test_import_resume_checkpoint_is_durable",
         says="I2 durable before told",
     ),
     Breakage(
-        name="ignore-plan-hash",
+        name="leave-layers-out-of-the-index",
+        invariant="I2",
+        edits=(Edit(UPLOADS, "        self._layers[name] = metadata\n", ""),),
+        test="test_import_resume_checkpoint_is_durable",
+        says="I2 durable before told",
+    ),
+    Breakage(
+        name="accept-a-stale-generation",
+        invariant="I4",
+        edits=(Edit(REPORTS, "if generations[shard] != report.generation:", "if False:"),),
+        test="test_import_resume_refuses_a_stale_generation",
+        says="I4 fenced",
+    ),
+    Breakage(
+        name="ignore-the-plan-hash",
         invariant="I1",
-        file=TASK,
-        old="planned.import_plan_hash != recorded.import_plan_hash or not same_source",
-        new="False",
-        test="test_import_resume_refuses_a_changed_bucket",
+        edits=(
+            Edit(
+                TASK,
+                "planned.import_plan_hash != recorded.import_plan_hash or not same_source",
+                "False",
+            ),
+        ),
+        test="test_import_resume_refuses_a_changed_bucket and content_changed",
         says="the import succeeded, and the test expects that it cannot",
+    ),
+    Breakage(
+        name="plan-in-listing-order",
+        invariant="I1",
+        edits=(Edit(PGDATA, "in sorted(relations)", "in relations"),),
+        test="test_import_resume_places",
+        says="the import ended with an error",
+    ),
+    Breakage(
+        name="replace-progress-with-a-smaller-one",
+        invariant="I3",
+        edits=(
+            Edit(TASK, "progress.jobs, completed, progress", "progress.jobs, completed % 8 or 8, progress"),
+            Edit(
+                TRANSITIONS,
+                "Transition.STORE if reported.progress.completed > before.completed else Transition.OUTDATED",
+                "Transition.STORE",
+            ),
+        ),
+        test="test_import_resume_again",
+        says="I3",
     ),
     Breakage(
         name="take-results-as-they-finish",
         invariant="I5",
-        file=EXECUTOR,
-        old="            await started.popleft()\n",
-        new=(
-            "            first, _ = await asyncio.wait(started, return_when=asyncio.FIRST_COMPLETED)\n"
-            "            started.remove(first.pop())\n"
+        edits=(
+            Edit(EXECUTOR, "start(next_job))", "start(next_job), name=str(next_job))"),
+            Edit(
+                EXECUTOR,
+                "            await started.popleft()\n            taken = last + 1\n",
+                "            finished, _ = await asyncio.wait(started, return_when=asyncio.FIRST_COMPLETED)\n"
+                "            started.remove(first := finished.pop())\n"
+                "            taken = int(first.get_name())\n",
+            ),
         ),
         test="test_import_resume",
         says="I5 bounded rework",
+    ),
+    Breakage(
+        name="tell-before-activation",
+        invariant="I7",
+        edits=(
+            Edit(FINALIZER, "                error = await self._activate(row)\n", "                pass\n"),
+            Edit(
+                FINALIZER,
+                "            await self._notify(key, error)\n",
+                "            await self._notify(key, error)\n            await self._activate(row)\n",
+            ),
+        ),
+        test="test_import_resume_told_after_activation",
+        says="I7 told",
+    ),
+    Breakage(
+        name="forget-imports-at-a-restart",
+        invariant="I10",
+        edits=(
+            Edit(
+                IMPORTS,
+                "        for row in await table.list_unfinished(self._db):\n            if",
+                "        for row in await table.list_unfinished(self._db):\n"
+                "            await table.delete(self._db, *row.key)\n            continue\n            if",
+            ),
+        ),
+        test="test_import_resume_controller_killed_before_activation",
+        says="the control plane was not told",
     ),
 ]

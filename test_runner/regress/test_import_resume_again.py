@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import pytest
+import requests
 
 from fixtures.control_plane import ControlPlane
 from fixtures.imports.bucket import ImportBucket
 from fixtures.imports.handle import ImportTimeline, after_job
 from fixtures.imports.run import ImportProgress
 from fixtures.neon_fixtures import NeonEnvBuilder, PageserverImportConfig
+from reattach.api import codec
+from reattach.api.import_status import Done, Error, InProgress, ShardImportProgress
+from reattach.api.upcall import PutImportStatusRequest
 
 JOB_SIZE = 512 * 1024
 
@@ -46,6 +50,39 @@ def test_import_resume_again(
     run = timeline.wait_done()
     run.assert_resumed_from(stopped_at)
     assert run.shards[0].interruptions == len(stops)
+    assert control_plane.import_complete(timeline) == [None]
+    timeline.assert_equals(import_bucket)
+
+
+def test_import_resume_refuses_a_stale_generation(
+    neon_env_builder: NeonEnvBuilder, import_bucket: ImportBucket, control_plane: ControlPlane
+) -> None:
+    """I4: what the interrupted attachment still has to say changes nothing."""
+    neon_env_builder.pageserver_import_config = PageserverImportConfig(4, JOB_SIZE, 4)
+    env = neon_env_builder.init_start()
+    timeline = env.start_import(import_bucket, hold=after_job(6))
+    timeline.wait_at(after_job(6))
+    timeline.restart_killed(hold=after_job(10))
+    timeline.wait_at(after_job(10))
+    recorded = timeline.progress()
+
+    for status in (
+        InProgress(ShardImportProgress(recorded[0].jobs, 60, recorded[0].plan_hash, JOB_SIZE)),
+        Error("a voice from the past"),
+        Done(),
+    ):
+        stale = PutImportStatusRequest(timeline.shards[0], timeline.timeline_id, status, generation=1)
+        answer = requests.post(
+            f"{env.storage_controller.upcall_api_endpoint()}/timeline_import_status",
+            data=codec.encode(stale),
+            timeout=10,
+        )
+        assert answer.status_code == 412, f"I4 fenced: generation 1 got {answer.status_code} for {status}"
+        assert timeline.progress() == recorded, f"I4 fenced: generation 1 changed the record with {status}"
+
+    timeline.release(after_job(10))
+    run = timeline.wait_done()
+    assert run.shards[0].resumed_from == 4
     assert control_plane.import_complete(timeline) == [None]
     timeline.assert_equals(import_bucket)
 

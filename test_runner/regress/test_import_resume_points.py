@@ -118,6 +118,26 @@ def test_import_resume_controller_killed_before_activation(
     timeline.assert_equals(import_bucket)
 
 
+def test_import_resume_told_after_activation(
+    neon_env_builder: NeonEnvBuilder, import_bucket: ImportBucket, control_plane: ControlPlane
+) -> None:
+    """I7: when the control plane hears of the import, every shard's timeline is active already."""
+    env = neon_env_builder.init_start()
+    with control_plane.hold():
+        timeline = env.start_import(import_bucket, shard_count=2)
+        control_plane.wait_arrived(Upcall.IMPORT_COMPLETE)
+        for number, shard in enumerate(timeline.shards):
+            visible = timeline.pageserver_of(number).http_client().timeline_list(shard)
+            states = {detail["timeline_id"]: detail["state"] for detail in visible}
+            assert states.get(str(timeline.timeline_id)) == "Active", (
+                f"I7 told: the control plane is told of the import, and shard {shard} has {states}"
+            )
+
+    timeline.wait_done()
+    assert control_plane.import_complete(timeline) == [None]
+    timeline.assert_equals(import_bucket)
+
+
 @pytest.mark.parametrize("killed", ["controller", "pageserver"])
 def test_import_resume_before_control_plane_was_told(
     neon_env_builder: NeonEnvBuilder, import_bucket: ImportBucket, control_plane: ControlPlane, killed: str
