@@ -99,12 +99,12 @@ def test_status_is_told_only_after_everything_it_claims_is_durable(an_import: Im
             assert len(timeline.durable) == an_import.metrics.planned[0]
 
     an_import.controller.on_post = check
-    # The last job is not at a checkpoint, so that Done needs its own.
-    an_import.config = replace(SMALL_JOBS, import_job_checkpoint_threshold=3)
+    # The last jobs come after the last checkpoint, so that Done needs its own.
+    an_import.config = replace(SMALL_JOBS, import_job_concurrency=1, import_job_checkpoint_threshold=7)
     an_import.run()
     jobs = an_import.metrics.planned[0]
     assert jobs == 10
-    assert claims == [3, 6, 9]
+    assert claims == [7]
     assert len(an_import.metrics.checkpoints) == len(claims)
     assert an_import.metrics.done == [False] * jobs
 
