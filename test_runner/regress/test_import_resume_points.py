@@ -10,7 +10,7 @@ from fixtures.control_plane import ControlPlane, Upcall
 from fixtures.imports.bucket import ImportBucket
 from fixtures.imports.handle import BEFORE_ACTIVATION, BEFORE_DONE, BEFORE_FIRST_JOB, after_job
 from fixtures.neon_fixtures import NeonEnvBuilder, PageserverImportConfig
-from fixtures.remote_storage import RemoteStorageKind
+from fixtures.remote_storage import RemoteStorageKind, available_remote_storages
 
 JOB_SIZE = 512 * 1024
 
@@ -54,7 +54,7 @@ def test_import_resume_stopped(
     timeline.assert_equals(import_bucket)
 
 
-@pytest.mark.parametrize("storage", [RemoteStorageKind.LOCAL_FS, RemoteStorageKind.MOCK_S3])
+@pytest.mark.parametrize("storage", available_remote_storages())
 def test_import_resume_checkpoint_is_durable(
     neon_env_builder: NeonEnvBuilder,
     import_bucket: ImportBucket,

@@ -11,7 +11,7 @@ from fixtures.control_plane import ControlPlane
 from fixtures.imports.bucket import ImportBucket, LocalImportBucket, S3ImportBucket
 from fixtures.imports.handle import after_job
 from fixtures.neon_fixtures import NeonEnvBuilder, PageserverImportConfig
-from fixtures.remote_storage import RemoteStorageKind
+from fixtures.remote_storage import RemoteStorageKind, available_remote_storages
 
 JOB_SIZE = 512 * 1024
 LARGER_THAN_THE_PLAN = 1000
@@ -47,7 +47,7 @@ def test_import_resume_thresholds(
     timeline.assert_equals(import_bucket)
 
 
-@pytest.mark.parametrize("storage", [RemoteStorageKind.LOCAL_FS, RemoteStorageKind.MOCK_S3])
+@pytest.mark.parametrize("storage", available_remote_storages())
 @pytest.mark.parametrize("location", ["s3", "local_fs"])
 def test_import_resume_places(
     neon_env_builder: NeonEnvBuilder,
