@@ -17,6 +17,7 @@ from reattach.api.import_status import Done
 from reattach.api.key import BLCKSZ
 from reattach.pageserver.import_pgdata.bucket import RangeRead
 from reattach.pageserver.import_pgdata.bucket_local import LocalBucket
+from reattach.pageserver.import_pgdata.job import READ_AHEAD_BATCHES
 from reattach.pageserver.layers.blobs import Buffer
 from test_runner.unit.import_pgdata.data_directory import (
     DataDirectory,
@@ -110,9 +111,9 @@ def test_memory_does_not_grow_with_the_relation(tmp_path: Path) -> None:
     assert peaks[1] < 1.3 * peaks[0] + (1 << 19)
 
 
-@pytest.mark.parametrize("concurrency", [1, 5])
+@pytest.mark.parametrize(("concurrency", "job_pages"), [(1, 100), (5, 100), (5, 10_000)])
 def test_bytes_on_their_way_are_bounded(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, concurrency: int
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, concurrency: int, job_pages: int
 ) -> None:
     """I12: by the number of jobs and of a job's batches, however slow the bucket is."""
     data = small_data_directory(tmp_path / "bucket")
@@ -137,12 +138,13 @@ def test_bytes_on_their_way_are_bounded(
     an_import.config = replace(
         SMALL_JOBS,
         import_job_concurrency=concurrency,
-        import_job_soft_size_limit=100 * BLCKSZ,
+        import_job_soft_size_limit=job_pages * BLCKSZ,
         import_job_max_byte_range_size=5 * BLCKSZ,
     )
     an_import.run()
     assert an_import.controller.status == Done()
     ranges = most / (5 * BLCKSZ)
     assert ranges <= concurrency + 4
-    if concurrency == 1:
-        assert ranges > 3, "one job reads ahead, too"
+    if job_pages == 10_000:
+        assert ranges <= READ_AHEAD_BATCHES, "all is in one job"
+    assert ranges > 3, "one job reads ahead, too"
