@@ -84,7 +84,7 @@ class LayerSource(Generic[AnyLayer]):
                 by_layer.setdefault(layer, []).append(key)
         for layer, wanted in by_layer.items():
             with self._naming(layer.name), await self._timeline.open_layer(layer) as reader:
-                found.update(await run_blocking(_find, reader, wanted))
+                found.update(await run_blocking(reader.find, wanted))
         return [found.get(key) for key in keys]
 
     async def pages(self, runs: Sequence[KeyRange]) -> AsyncGenerator[memoryview]:
@@ -176,10 +176,6 @@ def _grouped(runs: Sequence[KeyRange]) -> list[list[KeyRange]]:
             groups[-1].append(KeyRange(start, end))
             start, room = end, room - blocks
     return groups
-
-
-def _find(reader: ImageLayerReader, keys: Sequence[Key]) -> dict[Key, bytes]:
-    return {key: value for wanted in keys for key, value in reader.values(KeyRange.single(wanted))}
 
 
 def _first_missing(reader: ImageLayerReader, run: KeyRange) -> Key:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from bisect import bisect_right
+from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
@@ -25,6 +26,10 @@ from reattach.pageserver.layers.summary import Summary
 
 BULK_BYTES = 4 << 20
 """How many bytes of pages a bulk read gives at a time, unless told otherwise."""
+
+_FIND_BYTES = 256 << 10
+"""`find` reads so much at once, or a whole value. Each read lets go of the interpreter's lock, and waiting
+for that takes longer than reading what lies between two values."""
 
 
 class PageBatch(NamedTuple):
@@ -119,11 +124,33 @@ class ImageLayerReader:
         first, end = self._rows(keys)
         for row in range(first, end):
             blob = self._pread(int(self._ends[row]), int(self._ends[row + 1] - self._ends[row]))
-            length = blob_reader.blob_length(blob)
-            is_last = row + 1 == len(self.keys)
-            if length != len(blob) and not (is_last and length < len(blob)):
-                raise self._corrupted(f"value in row {row} has {length} bytes, not {len(blob)}")
-            yield Key.from_bytes(self.keys[row].tobytes()), blob_reader.decode(blob[:length])
+            yield Key.from_bytes(self.keys[row].tobytes()), self._value(row, blob)
+
+    def find(self, keys: Sequence[Key]) -> dict[Key, bytes]:
+        """The values of those keys that the layer has. What lies close together is read at once."""
+        wanted = np.array([key.to_bytes() for key in keys], self._sortable_keys.dtype)
+        rows = np.minimum(np.searchsorted(self._sortable_keys, wanted), len(self.keys) - 1)
+        present = np.flatnonzero(self._sortable_keys[rows] == wanted)
+        found = {}
+        chunk, chunk_start, chunk_end = b"", 0, 0
+        ordered = present[np.argsort(rows[present], kind="stable")]
+        ends = self._ends[rows[ordered] + 1].tolist()
+        for at, (index, end) in enumerate(zip(ordered.tolist(), ends, strict=True)):
+            row = int(rows[index])
+            start = int(self._ends[row])
+            if end > chunk_end:
+                chunk_start, chunk_end = start, ends[bisect_right(ends, start + _FIND_BYTES, lo=at + 1) - 1]
+                chunk = self._pread(chunk_start, chunk_end - chunk_start)
+            found[keys[index]] = self._value(row, chunk[start - chunk_start : end - chunk_start])
+        return found
+
+    def _value(self, row: int, blob: bytes) -> bytes:
+        """`blob`: all bytes up to the next value, or to the index."""
+        length = blob_reader.blob_length(blob)
+        is_last = row + 1 == len(self.keys)
+        if length != len(blob) and not (is_last and length < len(blob)):
+            raise self._corrupted(f"value in row {row} has {length} bytes, not {len(blob)}")
+        return blob_reader.decode(blob[:length])
 
     def pages(self, keys: KeyRange, bulk_bytes: int = BULK_BYTES) -> Iterator[PageBatch]:
         """The pages of a range that has only pages, in key order, about `bulk_bytes` at a time."""

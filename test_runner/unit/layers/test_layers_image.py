@@ -30,7 +30,7 @@ from reattach.api.key import (
 from reattach.api.layer_name import LayerName
 from reattach.api.lsn import Lsn
 from reattach.api.shard import ShardIdentity
-from reattach.pageserver.layers import blobs
+from reattach.pageserver.layers import blobs, image_layer_reader
 from reattach.pageserver.layers.checksum import LayerChecksum, checksum_file, verify_file
 from reattach.pageserver.layers.compression import ImageCompression
 from reattach.pageserver.layers.errors import LayerCorrupted
@@ -117,6 +117,23 @@ def test_every_value_comes_back(parts: Parts, compression: ImageCompression) -> 
                 for i, block in enumerate(batch.blocks.tolist())
             ]
             assert blocks == [(k.field6, v) for k, v in sorted(content.items()) if k.is_rel_block]
+
+
+@settings(max_examples=40)
+@given(layer_parts(), compressions, st.randoms(use_true_random=False), st.sampled_from([1, 9000, 1 << 18]))
+def test_any_keys_are_found(
+    parts: Parts, compression: ImageCompression, rng: random.Random, bytes_at_once: int
+) -> None:
+    """I8: in any order, more than once, together with keys that the layer does not have."""
+    with temp_path() as path, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(image_layer_reader, "_FIND_BYTES", bytes_at_once)
+        layer, content = write(path, parts, compression)
+        absent = [Key(9, 0, 0, 0, 0, 0), REL.block(999_999), KEY_MIN._replace(field6=7), KEY_MAX]
+        wanted = rng.sample(sorted(content), rng.randint(0, len(content))) + absent
+        wanted += wanted[:2]
+        rng.shuffle(wanted)
+        with ImageLayerReader(path, NAME, TENANT, checksum=layer.checksum) as reader:
+            assert reader.find(wanted) == {key: content[key] for key in wanted if key in content}
 
 
 @settings(max_examples=30)
