@@ -3,6 +3,7 @@
 scripts/bench                       all of it, as a table
 scripts/bench --only import_local   one part
 scripts/bench --save --plot         keep the figures, and draw all that were kept
+scripts/bench --into docs/performance.md
 """
 
 # ruff: noqa: T201 (printing is what it is for)
@@ -16,6 +17,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import traceback
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -26,11 +28,12 @@ from test_runner.performance import (
     bench_import,
     bench_resume,
     bench_servers,
+    bench_suite,
     history,
 )
 from test_runner.performance.lab import ROOT, Lab
 from test_runner.performance.machine import Machine
-from test_runner.performance.report import Report
+from test_runner.performance.report import Report, put_into
 from test_runner.performance.result import Result
 
 BENCHMARKS: dict[str, Callable[[Lab], list[Result]]] = {
@@ -46,6 +49,7 @@ BENCHMARKS: dict[str, Callable[[Lab], list[Result]]] = {
     "bucket": bench_servers.bucket,
     "fullbackup": bench_fullbackup.measure,
     "controller": bench_servers.controller,
+    "suite": bench_suite.import_resume,
 }
 
 
@@ -60,17 +64,19 @@ def main() -> int:
     if not chosen:
         print(f"bench: no benchmark is named {', '.join(arguments.only)}; see --list", file=sys.stderr)
         return 2
-    report = _run(chosen, arguments.quick, arguments.directory)
+    report, failed = _run(chosen, arguments.quick, arguments.directory)
     if arguments.json:
         print(json.dumps(report.to_json(), indent=2))
     else:
         print(report.to_markdown() if arguments.markdown else report.to_table())
+    if arguments.into:
+        arguments.into.write_text(put_into(arguments.into.read_text(), report.to_markdown()))
     if arguments.save:
         history.append(arguments.history, report.to_json())
     if arguments.plot:
-        arguments.plot.write_text(history.plot([*history.load(arguments.history)]))
+        arguments.plot.write_text(history.plot(history.load(arguments.history)))
         print(f"drew {arguments.plot}", file=sys.stderr)
-    return 0
+    return 1 if failed else 0
 
 
 def _parse() -> argparse.Namespace:
@@ -83,6 +89,9 @@ def _parse() -> argparse.Namespace:
     output = parser.add_mutually_exclusive_group()
     output.add_argument("--json", action="store_true", help="print all samples as JSON")
     output.add_argument("--markdown", action="store_true", help="print a Markdown table")
+    parser.add_argument(
+        "--into", type=Path, metavar="FILE", help="also put the table into this document, between its markers"
+    )
     parser.add_argument("--save", action="store_true", help="add the figures to the history")
     parser.add_argument(
         "--history", type=Path, default=ROOT / "bench_history.jsonl", metavar="FILE", help="where it is"
@@ -103,19 +112,29 @@ def _is_chosen(name: str, patterns: list[str]) -> bool:
     return any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
 
 
-def _run(names: list[str], quick: bool, directory: Path | None) -> Report:
+def _run(names: list[str], quick: bool, directory: Path | None) -> tuple[Report, list[str]]:
+    """The report, and the names of the benchmarks that failed, which have told why."""
     at, machine = datetime.now(UTC).isoformat(timespec="seconds"), Machine.here()
     results: list[Result] = []
+    failed: list[str] = []
     for name in names:
         began = time.monotonic()
         print(f"{name} ...", end=" ", flush=True, file=sys.stderr)
         # One lab for each: what one benchmark leaves behind must not slow down the next.
-        with tempfile.TemporaryDirectory(prefix="reattach-bench-", dir=directory) as folder:
-            Path(folder).chmod(0o755)  # PostgreSQL runs as another user
-            with Lab(Path(folder), quick) as lab:
-                results += BENCHMARKS[name](lab)
+        try:
+            results += _run_one(name, quick, directory)
+        except Exception:  # noqa: BLE001  (the figures of the others are worth having)
+            traceback.print_exc()
+            failed.append(name)
         print(f"{time.monotonic() - began:.0f} s", file=sys.stderr)
-    return Report(at, _commit(), machine, tuple(results))
+    return Report(at, _commit(), machine, tuple(results)), failed
+
+
+def _run_one(name: str, quick: bool, directory: Path | None) -> list[Result]:
+    with tempfile.TemporaryDirectory(prefix="reattach-bench-", dir=directory) as folder:
+        Path(folder).chmod(0o755)  # PostgreSQL runs as another user
+        with Lab(Path(folder), quick) as lab:
+            return BENCHMARKS[name](lab)
 
 
 def _commit() -> str:

@@ -8,6 +8,7 @@ from typing import Any
 from test_runner.performance.machine import Machine
 from test_runner.performance.result import Result, Side, with_unit
 
+OPENING, CLOSING = "<!-- bench -->", "<!-- /bench -->"
 _HEADINGS = ("what", "measured", "yardstick", "figure", "from … to", "runs", "budget", "")
 
 
@@ -58,6 +59,19 @@ class Report:
         lines = [_HEADINGS, tuple("---" for _ in _HEADINGS), *rows]
         table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
         return f"{self.at}, commit {self.commit}, {self.machine}.\n\n{table}\n"
+
+
+class BadDocument(ValueError):
+    """It has no place for a table."""
+
+
+def put_into(document: str, markdown: str) -> str:
+    """The document with the table between its markers replaced. Raises BadDocument if it has none."""
+    before, opening, rest = document.partition(OPENING)
+    _, closing, after = rest.partition(CLOSING)
+    if not opening or not closing:
+        raise BadDocument(f"there is no {OPENING} followed by {CLOSING}")
+    return f"{before}{OPENING}\n{markdown}{CLOSING}{after}"
 
 
 def _side_json(side: Side) -> dict[str, Any]:
