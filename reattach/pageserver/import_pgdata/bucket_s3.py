@@ -40,9 +40,6 @@ _LIST_CHUNK = 1000
 _STATUS = re.compile(r"status code: (\d{3})")
 _CODE = re.compile(r"<Code>(\w+)</Code>")
 _RANGE_IGNORED = "non-partial response when range requested"
-_INSTANCE_METADATA = "http://169.254.169.254/"
-"""Asked for credentials when the environment has none; on most machines there is nobody to answer."""
-
 _RETRIED_STATUSES = (408, 429)
 _GONE_STATUSES = (412, 416)
 _TRANSIENT_CODES = ("RequestTimeout", "SlowDown")
@@ -155,8 +152,7 @@ def _translate(path: str, error: Exception) -> Exception:
     reason = " ".join(text.partition("\n\nDebug source:")[0].split())[:300]
     match = _STATUS.search(text)
     if match is None:
-        hopeless = _RANGE_IGNORED in text or _INSTANCE_METADATA in text
-        return Refusal(reason) if hopeless else TransientFailure(reason)
+        return Refusal(reason) if _RANGE_IGNORED in text else TransientFailure(reason)
     status = int(match[1])
     code = _CODE.search(text)
     if status >= 500 or status in _RETRIED_STATUSES or (code and code[1] in _TRANSIENT_CODES):
