@@ -35,8 +35,8 @@ from test_runner.regress.storage_controller.http import NoAnswer, Refused
 EXAMPLES = os.environ.get("REATTACH_MACHINE_EXAMPLES")
 
 SETTINGS = settings(
-    max_examples=int(EXAMPLES or 8),
-    stateful_step_count=25,
+    max_examples=int(EXAMPLES or 12),
+    stateful_step_count=20,
     deadline=None,
     derandomize=EXAMPLES is None,
     database=None,
@@ -54,9 +54,10 @@ def in_progress(completed: int, plan: int = 1) -> dict[str, Any]:
     return {"InProgress": {"V1": v1}}
 
 
+checkpoints = st.builds(in_progress, st.integers(1, JOBS), st.sampled_from([1, 1, 2]))
 reports = st.one_of(
     st.just({"InProgress": None}),
-    st.builds(in_progress, st.integers(1, JOBS), st.sampled_from([1, 1, 1, 2])),
+    checkpoints,
     st.just("Done"),
     st.just("Done"),
     st.sampled_from(["first", "second"]).map(lambda text: {"Error": text}),
@@ -287,8 +288,9 @@ class ControllerMachine(RuleBasedStateMachine):
             assert self._rows().get(one.timeline) in (before, None)
         return answer
 
-    @rule(one=imports, index=st.integers(0, 1), statuses=st.lists(reports, min_size=2, max_size=4))
-    def report_one_after_the_other(self, one: Import, index: int, statuses: list[Any]) -> None:
+    @rule(one=imports, index=st.integers(0, 1), statuses=st.lists(checkpoints, min_size=2, max_size=4))
+    def report_checkpoints(self, one: Import, index: int, statuses: list[Any]) -> None:
+        """In any order."""
         for status in statuses:
             self._report(one, index, status, 0)
             if not one.deleted:
