@@ -9,13 +9,16 @@ import google_crc32c
 import psycopg
 import pytest
 
+from fixtures.bucket.server import BucketServer
 from fixtures.fast_import import populate_vanilla_pg, validate_import_from_vanilla_pg
-from fixtures.imports.bucket import ImportBucket, LocalImportBucket, SourceCluster
-from fixtures.imports.handle import ImportTimeline
-from fixtures.neon_fixtures import NeonEnv, NeonEnvBuilder, PgBin, Unsupported
+from fixtures.imports.bucket import ImportBucket, LocalImportBucket, S3ImportBucket, SourceCluster
+from fixtures.imports.handle import ImportTimeline, after_job
+from fixtures.log_helper import log
+from fixtures.neon_fixtures import NeonEnv, NeonEnvBuilder, PgBin, Unsupported, VanillaPostgres
 from fixtures.postgres.cluster import ClusterOptions
-from fixtures.postgres.datasets import DatasetCache
+from fixtures.postgres.datasets import Dataset, DatasetCache
 from fixtures.processes import CommandFailed, ProcessDied
+from fixtures.row_checksums import RowChecksums, row_checksums
 
 pytestmark = pytest.mark.endpoint
 
@@ -36,6 +39,44 @@ def test_answers_sql(neon_env_builder: NeonEnvBuilder, import_bucket: ImportBuck
     assert not endpoint.is_running()
     # It started as after a clean shutdown: nothing was recovered.
     assert not endpoint.log_contains("automatic recovery|PANIC")
+
+
+@pytest.mark.every_pg_version
+@pytest.mark.parametrize("shard_count", [0, 2], ids=lambda count: f"{count}_shards")
+def test_import_resume_has_every_row(
+    neon_env_builder: NeonEnvBuilder,
+    pg_datasets: DatasetCache,
+    pg_bin: PgBin,
+    bucket_server: BucketServer,
+    test_output_dir: Path,
+    shard_count: int,
+) -> None:
+    """I8 as a server sees it: killed twice on the way, the import has all rows, and amcheck agrees."""
+    dataset: Dataset[RowChecksums] = pg_datasets.get(
+        "rows and their checksums", lambda postgres: _rows_and_checksums(postgres), pg_bin
+    )
+    source = SourceCluster(dataset.pgdata, pg_bin.distribution.version, rows=0)
+    bucket = S3ImportBucket.fill(source, bucket_server, "import", test_output_dir.name)
+    env = neon_env_builder.init_start()
+    timeline = env.start_import(bucket, shard_count=shard_count, hold=after_job(5))
+    for job in (5, 9):
+        timeline.wait_at(after_job(job))
+        timeline.restart_killed(hold=after_job(9) if job == 5 else None)
+    timeline.wait_done()
+    timeline.assert_equals(bucket)
+    with timeline.endpoint() as endpoint:
+        assert row_checksums(endpoint) == dataset.result
+        if endpoint.amcheck_missing is None:
+            endpoint.pg_amcheck(heapallindexed=True)
+        else:
+            log.warning("pg_amcheck did not run: %s", endpoint.amcheck_missing)
+
+
+def _rows_and_checksums(postgres: VanillaPostgres) -> RowChecksums:
+    populate_vanilla_pg(postgres, 4 << 20)
+    postgres.safe_psql("create table keyed as select i, md5(i::text) from generate_series(1, 20000) i")
+    postgres.safe_psql("create unique index on keyed (i)")
+    return row_checksums(postgres)
 
 
 @pytest.mark.every_pg_version
