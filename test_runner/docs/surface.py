@@ -24,7 +24,7 @@ SECTIONS: dict[str, tuple[str, ...]] = {
         "fixtures.bucket.gates",
         "fixtures.bucket.request_log",
     ),
-    "Endpoints": ("fixtures.endpoint",),
+    "Endpoints": ("fixtures.endpoint", "fixtures.endpoint_factory"),
     "Environment": (
         "fixtures.env.builder",
         "fixtures.env.env",
