@@ -1,3 +1,25 @@
 """The repository's own tests. The fixtures come from the installed plugin, as in any other project."""
 
+from __future__ import annotations
+
+import pytest
+
 pytest_plugins = ["pytester"]
+
+KILL_POINT = "kill point"
+"""The property in which a test says at which point it killed the storage controller."""
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Lists the points at which the storage controller was killed, and whether every import still ended."""
+    points = {
+        str(value): outcome
+        for outcome in ("passed", "failed")
+        for report in terminalreporter.stats.get(outcome, [])
+        for name, value in report.user_properties
+        if name == KILL_POINT and report.when == "call"
+    }
+    if points:
+        terminalreporter.section("points at which the storage controller was killed, and reached")
+        for point, outcome in sorted(points.items()):
+            terminalreporter.write_line(f"{point:<60}{outcome}")

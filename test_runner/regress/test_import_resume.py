@@ -15,7 +15,7 @@ from fixtures.imports.bucket import ImportBucket
 from fixtures.imports.handle import ImportTimeline, after_job
 from fixtures.neon_fixtures import NeonEnvBuilder, PageserverImportConfig
 
-JOB_SIZE = 512 * 1024
+JOB_SIZE = 1024 * 1024
 CONCURRENCY = 4
 THRESHOLD = 4
 STOPPED_AFTER = 6
@@ -44,9 +44,18 @@ def pageserver_terminated(timeline: ImportTimeline) -> None:
     timeline.terminate().start()
 
 
-@pytest.mark.parametrize("shard_count", [0, 2, 4, 8], ids=lambda count: f"{count}_shards")
+INTERRUPTIONS = [detach_by_policy, detach_by_attach_hook, pageserver_killed, pageserver_terminated]
+
+
 @pytest.mark.parametrize(
-    "interrupt", [detach_by_policy, detach_by_attach_hook, pageserver_killed, pageserver_terminated]
+    ("interrupt", "shard_count"),
+    [
+        *((interrupt, 0) for interrupt in INTERRUPTIONS),
+        *((interrupt, 4) for interrupt in INTERRUPTIONS),
+        (detach_by_policy, 2),
+        (pageserver_killed, 8),
+    ],
+    ids=lambda value: f"{value}_shards" if isinstance(value, int) else value.__name__,
 )
 def test_import_resume(
     neon_env_builder: NeonEnvBuilder,
@@ -58,7 +67,7 @@ def test_import_resume(
     """I5, I8: the import resumes after the recorded job, and comes out whole."""
     neon_env_builder.pageserver_import_config = PageserverImportConfig(CONCURRENCY, JOB_SIZE, THRESHOLD)
     env = neon_env_builder.init_start()
-    # Eight shards share what fills about sixty jobs unsharded, so each has only a few.
+    # Eight shards share what fills about thirty jobs unsharded, so some have only a few.
     stopped_after = 2 if shard_count == 8 else STOPPED_AFTER
     timeline = env.start_import(import_bucket, shard_count=shard_count, hold=after_job(stopped_after))
 

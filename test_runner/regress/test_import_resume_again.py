@@ -14,7 +14,7 @@ from reattach.api import codec
 from reattach.api.import_status import Done, Error, InProgress, ShardImportProgress
 from reattach.api.upcall import PutImportStatusRequest
 
-JOB_SIZE = 512 * 1024
+JOB_SIZE = 1024 * 1024
 
 
 def interrupt_after(timeline: ImportTimeline, job: int, then_hold: str | None) -> ImportProgress:
@@ -67,9 +67,11 @@ def test_import_resume_refuses_a_stale_generation(
     timeline.restart_killed(hold=after_job(10))
     timeline.wait_at(after_job(10))
     recorded = timeline.progress()
+    jobs, plan_hash = recorded[0].jobs, recorded[0].plan_hash
+    assert jobs is not None and plan_hash is not None
 
     for status in (
-        InProgress(ShardImportProgress(recorded[0].jobs, 60, recorded[0].plan_hash, JOB_SIZE)),
+        InProgress(ShardImportProgress(jobs, jobs, plan_hash, JOB_SIZE)),
         Error("a voice from the past"),
         Done(),
     ):

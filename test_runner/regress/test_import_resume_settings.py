@@ -13,13 +13,21 @@ from fixtures.imports.handle import after_job
 from fixtures.neon_fixtures import NeonEnvBuilder, PageserverImportConfig
 from fixtures.remote_storage import RemoteStorageKind, available_remote_storages
 
-JOB_SIZE = 512 * 1024
+JOB_SIZE = 1024 * 1024
 LARGER_THAN_THE_PLAN = 1000
 
 
-@pytest.mark.parametrize("shard_count", [0, 4], ids=lambda count: f"{count}_shards")
-@pytest.mark.parametrize("concurrency", [1, 4])
-@pytest.mark.parametrize("threshold", [1, 4, LARGER_THAN_THE_PLAN])
+@pytest.mark.parametrize(
+    ("threshold", "concurrency", "shard_count"),
+    [
+        (1, 1, 0),
+        (1, 4, 4),
+        (4, 1, 4),
+        (4, 4, 0),
+        (LARGER_THAN_THE_PLAN, 1, 0),
+        (LARGER_THAN_THE_PLAN, 4, 4),
+    ],
+)
 def test_import_resume_thresholds(
     neon_env_builder: NeonEnvBuilder,
     import_bucket: ImportBucket,
