@@ -15,7 +15,7 @@ from fixtures.imports.bucket import ImportBucket
 from fixtures.imports.handle import ImportTimeline, after_job
 from fixtures.neon_fixtures import NeonEnvBuilder, PageserverImportConfig
 
-JOB_SIZE = 1024 * 1024
+JOB_SIZE = 512 * 1024
 CONCURRENCY = 4
 THRESHOLD = 4
 STOPPED_AFTER = 6

@@ -14,7 +14,7 @@ from reattach.api import codec
 from reattach.api.import_status import Done, Error, InProgress, ShardImportProgress
 from reattach.api.upcall import PutImportStatusRequest
 
-JOB_SIZE = 1024 * 1024
+JOB_SIZE = 512 * 1024
 
 
 def interrupt_after(timeline: ImportTimeline, job: int, then_hold: str | None) -> ImportProgress:

@@ -9,7 +9,7 @@ from fixtures.imports.bucket import ImportBucket, LocalImportBucket
 from fixtures.imports.handle import after_job
 from fixtures.neon_fixtures import NeonEnvBuilder, PageserverImportConfig
 
-JOB_SIZE = 1024 * 1024
+JOB_SIZE = 512 * 1024
 
 
 def test_import_resume_uses_the_recorded_job_size(

@@ -12,7 +12,7 @@ from fixtures.imports.handle import BEFORE_ACTIVATION, BEFORE_DONE, BEFORE_FIRST
 from fixtures.neon_fixtures import NeonEnvBuilder, PageserverImportConfig
 from fixtures.remote_storage import RemoteStorageKind, available_remote_storages
 
-JOB_SIZE = 1024 * 1024
+JOB_SIZE = 512 * 1024
 
 
 @pytest.mark.parametrize("shard_count", [0, 4], ids=lambda count: f"{count}_shards")

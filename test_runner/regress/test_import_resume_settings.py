@@ -13,7 +13,7 @@ from fixtures.imports.handle import after_job
 from fixtures.neon_fixtures import NeonEnvBuilder, PageserverImportConfig
 from fixtures.remote_storage import RemoteStorageKind, available_remote_storages
 
-JOB_SIZE = 1024 * 1024
+JOB_SIZE = 512 * 1024
 LARGER_THAN_THE_PLAN = 1000
 
 
