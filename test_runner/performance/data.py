@@ -8,6 +8,7 @@ number, so that no two pages are equal. No catalog knows the relation, which an 
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -60,6 +61,7 @@ class DataFactory:
         (directory / "status").mkdir()
         (directory / "status" / "pgdata").write_text(json.dumps(STATUS_DONE))
         (directory / "spec.json").write_text(json.dumps(SPEC))
+        os.sync()  # else what is measured next competes with the disk
         return LocalImportBucket(SourceCluster(pgdata, self._lab.pg_bin.distribution.version, 0), directory)
 
 
