@@ -19,10 +19,11 @@ CONSOLE_SCRIPTS = {
     "pageserver": "reattach.pageserver.main",
     "storage_controller": "reattach.storage_controller.main",
     "fast_import": "reattach.fast_import.main",
+    "import_bucket": "reattach.import_bucket.main",
 }
 """Console script → module with its `main()`."""
 
-MODULES = {"reattach.import_bucket": "reattach.import_bucket.main"}
+MODULES = {"reattach.import_bucket": CONSOLE_SCRIPTS["import_bucket"]}
 """`python -m` name → the module that holds what it imports."""
 
 # In small steps, so that a request waits for one of them only.
@@ -41,7 +42,7 @@ _WARM_UP = (
     "numpy",
     "obstore.store",
     "zstandard",
-    MODULES["reattach.import_bucket"],
+    CONSOLE_SCRIPTS["import_bucket"],
     CONSOLE_SCRIPTS["storage_controller"],
     CONSOLE_SCRIPTS["pageserver"],
 )

@@ -94,7 +94,7 @@ def test_import_ends_on_fault(
     error = timeline.wait_failed()
     assert name in error
     assert control_plane.import_complete(timeline) == [error]
-    assert env.storage_controller.import_progress(timeline.tenant_id, timeline.timeline_id) is None
+    timeline.wait_forgotten()
 
 
 def test_import_ends_on_changed_content(

@@ -109,7 +109,7 @@ def test_import_refuses(
     error = timeline.wait_failed()
     assert reason in error
     assert control_plane.import_complete(timeline) == [error]
-    assert env.storage_controller.import_progress(timeline.tenant_id, timeline.timeline_id) is None
+    timeline.wait_forgotten()
     timeline.delete()
     timeline.assert_gone()
 
