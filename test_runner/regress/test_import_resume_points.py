@@ -15,15 +15,16 @@ from fixtures.remote_storage import RemoteStorageKind, available_remote_storages
 JOB_SIZE = 512 * 1024
 
 
-@pytest.mark.parametrize("shard_count", [0, 4], ids=lambda count: f"{count}_shards")
 @pytest.mark.parametrize(
-    ("point", "recorded"),
+    ("point", "recorded", "shard_count"),
     [
-        pytest.param(BEFORE_FIRST_JOB, 0, id="before_first_job"),
-        pytest.param(after_job(3), 0, id="before_first_checkpoint"),
-        pytest.param(after_job(6), 4, id="between_checkpoints"),
-        pytest.param(after_job(8), 8, id="at_checkpoint"),
-        pytest.param(BEFORE_DONE, None, id="after_last_job"),
+        pytest.param(BEFORE_FIRST_JOB, 0, 0, id="before_first_job"),
+        pytest.param(after_job(3), 0, 0, id="before_first_checkpoint"),
+        pytest.param(after_job(6), 4, 0, id="between_checkpoints"),
+        pytest.param(after_job(8), 8, 0, id="at_checkpoint"),
+        pytest.param(BEFORE_DONE, None, 0, id="after_last_job"),
+        pytest.param(after_job(8), 8, 4, id="at_checkpoint-4_shards"),
+        pytest.param(BEFORE_DONE, None, 4, id="after_last_job-4_shards"),
     ],
 )
 def test_import_resume_stopped(
