@@ -41,6 +41,7 @@ def test_answers_sql(neon_env_builder: NeonEnvBuilder, import_bucket: ImportBuck
     assert not endpoint.log_contains("automatic recovery|PANIC")
 
 
+@pytest.mark.every_pg_version
 @pytest.mark.parametrize("shard_count", [0, 2], ids=lambda count: f"{count}_shards")
 def test_import_resume_has_every_row(
     neon_env_builder: NeonEnvBuilder,
