@@ -15,9 +15,8 @@ from reattach.api.shard import ShardIdentity
 from reattach.pageserver.blocking import run_blocking
 from reattach.pageserver.fullbackup.in_order import in_order
 from reattach.pageserver.fullbackup.source import BackupError, MissingKey
-from reattach.pageserver.layers.blobs import Buffer
 from reattach.pageserver.layers.errors import LayerCorrupted
-from reattach.pageserver.layers.image_layer_reader import ImageLayerReader
+from reattach.pageserver.layers.image_layer_reader import ImageLayerReader, PageBatch
 from reattach.pageserver.layers.timeline_metadata import TimelineMetadata
 from reattach.pageserver.remote.storage import ObjectNotFound
 from reattach.pageserver.scope import ScopeClosed
@@ -120,16 +119,10 @@ class LayerSource(Generic[AnyLayer]):
             return await run_blocking(self._read_runs, batch.reader, batch.runs)
 
     def _read_runs(self, reader: ImageLayerReader, runs: Sequence[KeyRange]) -> memoryview:
-        buffers: list[Buffer] = []
-        for run in runs:
-            found = 0
-            for batch in reader.pages(run):
-                buffers.append(batch.pages)
-                found += len(batch.keys)
-            if found != run.end.field6 - run.start.field6:
-                missing = _first_missing(reader, run)
-                raise MissingKey(missing, self.shard, self.lsn, f"layer {reader.name}")
-        return memoryview(buffers[0] if len(buffers) == 1 else b"".join(buffers))
+        batch = reader.pages(runs)
+        if len(batch.keys) != sum(run.end.field6 - run.start.field6 for run in runs):
+            raise MissingKey(_first_missing(batch, runs), self.shard, self.lsn, f"layer {reader.name}")
+        return memoryview(batch.pages)
 
     @contextmanager
     def _naming(self, layer: LayerName) -> Iterator[None]:
@@ -178,8 +171,12 @@ def _grouped(runs: Sequence[KeyRange]) -> list[list[KeyRange]]:
     return groups
 
 
-def _first_missing(reader: ImageLayerReader, run: KeyRange) -> Key:
-    """The first key of a run that the layer does not have; there must be one."""
-    present = {int(block) for batch in reader.pages(run) for block in batch.blocks}
-    block = next(block for block in range(run.start.field6, run.end.field6) if block not in present)
-    return run.start._replace(field6=block)
+def _first_missing(batch: PageBatch, runs: Sequence[KeyRange]) -> Key:
+    """The first key of the runs that is not in the batch; there must be one."""
+    present = {key.tobytes() for key in batch.keys}
+    return next(
+        key
+        for run in runs
+        for key in map(run.start.advance, range(run.end.field6 - run.start.field6))
+        if key.to_bytes() not in present
+    )

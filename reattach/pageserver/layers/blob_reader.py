@@ -49,34 +49,30 @@ def decode(blob: bytes) -> bytes:
     return value
 
 
-def decode_pages(raw: bytes, edges: npt.NDArray[np.int64], *, last_may_be_padded: bool) -> Buffer:
-    """The pages of blobs that lie back to back in `raw`, blob i from `edges[i]` to `edges[i + 1]`.
+def decode_pages(
+    raw: bytes, starts: npt.NDArray[np.int64], ends: npt.NDArray[np.int64], *, last_may_be_padded: bool
+) -> Buffer:
+    """The pages of the blobs in `raw`, joined; blob i lies from `starts[i]` to `ends[i]`.
 
     The last may be followed by padding. Raises LayerCorrupted.
     """
-    count = len(edges) - 1
-    source = np.frombuffer(raw, np.uint8)
-    starts = edges[:-1]
-    if count == 0:
+    if not len(starts):
         return b""
-    if (edges[1:] - starts <= HEADER_SIZE).any():
+    if (ends - starts <= HEADER_SIZE).any():
         raise LayerCorrupted("a blob is too short for a page")
+    source = np.frombuffer(raw, np.uint8)
     headers = np.lib.stride_tricks.sliding_window_view(source, HEADER_SIZE)[starts]
     words = np.ascontiguousarray(headers).view(">u4").reshape(-1).astype(np.int64)
     kinds, lengths = words >> 28, words & MAX_LENGTH
-    ends = starts + HEADER_SIZE + lengths
-    if last_may_be_padded and ends[-1] < edges[-1]:
-        ends[-1] = edges[-1]
+    padding = ends - (starts + HEADER_SIZE + lengths)
+    if last_may_be_padded and padding[-1] > 0:
+        padding[-1] = 0
     is_raw = kinds == KIND_RAW
-    if (
-        (ends != edges[1:]).any()
-        or (lengths[is_raw] != BLCKSZ).any()
-        or (~is_raw & (kinds != KIND_ZSTD)).any()
-    ):
+    if padding.any() or (lengths[is_raw] != BLCKSZ).any() or (~is_raw & (kinds != KIND_ZSTD)).any():
         raise LayerCorrupted("a blob is not where the index says, or is no page")
     if not is_raw.any():
         return _inflate(raw, starts + HEADER_SIZE, lengths)
-    pages = np.empty((count, BLCKSZ), np.uint8)
+    pages = np.empty((len(starts), BLCKSZ), np.uint8)
     windows = np.lib.stride_tricks.sliding_window_view(source, BLCKSZ)
     pages[is_raw] = windows[starts[is_raw] + HEADER_SIZE]
     if not is_raw.all():

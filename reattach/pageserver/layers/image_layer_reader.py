@@ -6,6 +6,7 @@ import os
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from functools import cached_property
+from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
 
@@ -21,27 +22,22 @@ from reattach.pageserver.layers.blobs import HEADER_SIZE, Buffer
 from reattach.pageserver.layers.btree_reader import BtreeReader
 from reattach.pageserver.layers.checksum import BLOCK_SIZE, verify_file
 from reattach.pageserver.layers.errors import LayerCorrupted
-from reattach.pageserver.layers.key_arrays import Keys, blocks_of, disposable_mask, sortable
+from reattach.pageserver.layers.key_arrays import Keys, disposable_mask, sortable
 from reattach.pageserver.layers.summary import Summary
-
-BULK_BYTES = 4 << 20
-"""How many bytes of pages a bulk read gives at a time, unless told otherwise."""
 
 _FIND_BYTES = 256 << 10
 """`find` reads so much at once, or a whole value. Each read lets go of the interpreter's lock, and waiting
 for that takes longer than reading what lies between two values."""
 
+_GAP_BYTES = 64 << 10
+"""So much that nobody asked for is read along for the same reason, and no more."""
+
 
 class PageBatch(NamedTuple):
-    """Pages in key order: `keys` has shape (n, 18), `pages` n times 8192 bytes."""
+    """Pages and whose they are: `keys` has shape (n, 18), `pages` n times 8192 bytes."""
 
     keys: Keys
     pages: Buffer
-
-    @property
-    def blocks(self) -> npt.NDArray[np.uint32]:
-        """The block number of each page."""
-        return blocks_of(self.keys)
 
 
 class ImageLayerReader:
@@ -121,7 +117,7 @@ class ImageLayerReader:
 
     def values(self, keys: KeyRange) -> Iterator[tuple[Key, bytes]]:
         """The keys of the range that the layer has, and their values, one by one."""
-        first, end = self._rows(keys)
+        ((first, end),) = self._rows([keys])
         for row in range(first, end):
             blob = self._pread(int(self._ends[row]), int(self._ends[row + 1] - self._ends[row]))
             yield Key.from_bytes(self.keys[row].tobytes()), self._value(row, blob)
@@ -152,20 +148,29 @@ class ImageLayerReader:
             raise self._corrupted(f"value in row {row} has {length} bytes, not {len(blob)}")
         return blob_reader.decode(blob[:length])
 
-    def pages(self, keys: KeyRange, bulk_bytes: int = BULK_BYTES) -> Iterator[PageBatch]:
-        """The pages of a range that has only pages, in key order, about `bulk_bytes` at a time."""
-        first, end = self._rows(keys)
-        step = max(bulk_bytes // BLCKSZ, 1)
-        for row in range(first, end, step):
-            stop = min(row + step, end)
-            edges = self._ends[row : stop + 1]
-            start = int(edges[0])
-            raw = self._pread(start, int(edges[-1]) - start)
-            offsets = (edges - edges[0]).astype(np.int64)
-            yield PageBatch(
-                self.keys[row:stop],
-                blob_reader.decode_pages(raw, offsets, last_may_be_padded=stop == len(self.keys)),
+    def pages(self, runs: Sequence[KeyRange]) -> PageBatch:
+        """Those pages of the runs that the layer has, in their order; the runs have only keys of pages.
+
+        All are in memory at once: the caller bounds how many it asks for.
+        """
+        rows = np.concatenate([np.arange(first, end) for first, end in self._rows(runs)])
+        starts, ends = self._ends[rows].astype(np.int64), self._ends[rows + 1].astype(np.int64)
+        if not len(rows):
+            return PageBatch(self.keys[:0], b"")
+        gaps = starts[1:] - ends[:-1]
+        cuts = np.flatnonzero((gaps < 0) | (gaps > _GAP_BYTES)) + 1
+        decoded = []
+        for first, end in pairwise((0, *cuts.tolist(), len(rows))):
+            base = int(starts[first])
+            decoded.append(
+                blob_reader.decode_pages(
+                    self._pread(base, int(ends[end - 1]) - base),
+                    starts[first:end] - base,
+                    ends[first:end] - base,
+                    last_may_be_padded=int(rows[end - 1]) + 1 == len(self.keys),
+                )
             )
+        return PageBatch(self.keys[rows], decoded[0] if len(decoded) == 1 else b"".join(decoded))
 
     @cached_property
     def _index(self) -> tuple[Keys, npt.NDArray[np.uint64]]:
@@ -187,10 +192,11 @@ class ImageLayerReader:
     def _sortable_keys(self) -> npt.NDArray[np.bytes_]:
         return sortable(self.keys)
 
-    def _rows(self, keys: KeyRange) -> tuple[int, int]:
-        bounds = np.array([keys.start.to_bytes(), keys.end.to_bytes()], self._sortable_keys.dtype)
-        first, end = np.searchsorted(self._sortable_keys, bounds).tolist()
-        return first, end
+    def _rows(self, runs: Sequence[KeyRange]) -> list[list[int]]:
+        """For each run the rows [first, end) of its keys."""
+        bounds = np.array([edge.to_bytes() for run in runs for edge in run], self._sortable_keys.dtype)
+        rows: list[list[int]] = np.searchsorted(self._sortable_keys, bounds).reshape(-1, 2).tolist()
+        return rows
 
     def _read_summary(self, name: LayerName, tenant_id: TenantId) -> Summary:
         summary = Summary.from_block(self._pread(0, BLOCK_SIZE))

@@ -34,7 +34,7 @@ from reattach.pageserver.layers import blobs, image_layer_reader
 from reattach.pageserver.layers.checksum import LayerChecksum, checksum_file, verify_file
 from reattach.pageserver.layers.compression import ImageCompression
 from reattach.pageserver.layers.errors import LayerCorrupted
-from reattach.pageserver.layers.image_layer_reader import ImageLayerReader
+from reattach.pageserver.layers.image_layer_reader import ImageLayerReader, PageBatch
 from reattach.pageserver.layers.image_layer_writer import ImageLayerWriter, WrittenLayer
 from test_runner.unit.api.strategies import shards
 
@@ -79,6 +79,15 @@ def write(path: Path, parts: Parts, compression: ImageCompression) -> tuple[Writ
     return writer.finish(), content
 
 
+def by_key(batch: PageBatch) -> list[tuple[Key, bytes]]:
+    assert len(batch.pages) == len(batch.keys) * BLCKSZ
+    pages = bytes(batch.pages)
+    return [
+        (Key.from_bytes(key.tobytes()), pages[i * BLCKSZ : (i + 1) * BLCKSZ])
+        for i, key in enumerate(batch.keys)
+    ]
+
+
 @st.composite
 def layer_parts(draw: st.DrawFn) -> Parts:
     parts: dict[Key, bytes] = {}
@@ -111,12 +120,27 @@ def test_every_value_comes_back(parts: Parts, compression: ImageCompression) -> 
             assert [Key.from_bytes(row.tobytes()) for row in reader.keys] == sorted(content)
             for missing in (Key(9, 0, 0, 0, 0, 0), REL.block(999_999), KEY_MAX):
                 assert reader.get(missing) is None
-            blocks = [
-                (block, bytes(batch.pages[i * BLCKSZ : (i + 1) * BLCKSZ]))
-                for batch in reader.pages(REL.blocks(0, 0xFFFFFFFF), bulk_bytes=7 * BLCKSZ)
-                for i, block in enumerate(batch.blocks.tolist())
-            ]
-            assert blocks == [(k.field6, v) for k, v in sorted(content.items()) if k.is_rel_block]
+            pages = sorted((k, v) for k, v in content.items() if k.is_rel_block)
+            assert by_key(reader.pages([REL.blocks(0, 0xFFFFFFFF)])) == pages
+
+
+@settings(max_examples=40)
+@given(layer_parts(), compressions, st.randoms(use_true_random=False), st.sampled_from([-1, 9000, 1 << 18]))
+def test_pages_come_in_the_order_of_the_runs(
+    parts: Parts, compression: ImageCompression, rng: random.Random, read_along: int
+) -> None:
+    """Whatever lies between them, and however much of that is read along."""
+    with temp_path() as path, pytest.MonkeyPatch.context() as monkeypatch:
+        monkeypatch.setattr(image_layer_reader, "_GAP_BYTES", read_along)
+        _, content = write(path, parts, compression)
+        present = sorted(key for key in content if key.is_rel_block)
+        runs = [KeyRange.single(key) for key in rng.sample(present, rng.randint(0, len(present)))]
+        runs.append(REL.blocks(999_990, 999_999))
+        if present:
+            runs.append(KeyRange(present[0], present[-1].next()))
+        with ImageLayerReader(path, NAME, TENANT) as reader:
+            expected = [(key, content[key]) for run in runs for key in present if run.contains(key)]
+            assert by_key(reader.pages(runs)) == expected
 
 
 @settings(max_examples=40)
@@ -182,8 +206,7 @@ def test_frames_of_other_writers_are_read(tmp_path: Path, monkeypatch: pytest.Mo
     _, content = write(path, [(REL.block(0), some_pages(6, 3, "repeated zero"))], ImageCompression(1))
     with ImageLayerReader(path, NAME, TENANT) as reader:
         assert [reader.get(REL.block(i)) for i in range(6)] == list(content.values())
-        (batch,) = reader.pages(REL.blocks(0, 6))
-        assert bytes(batch.pages) == b"".join(content.values())
+        assert by_key(reader.pages([REL.blocks(0, 6)])) == sorted(content.items())
 
 
 def test_a_page_is_compressed_if_that_makes_it_shorter(tmp_path: Path) -> None:
@@ -255,12 +278,7 @@ def _read_points(path: Path) -> Content:
 
 def _read_bulk(path: Path) -> Content:
     with ImageLayerReader(path, NAME, TENANT) as reader:
-        batches = list(reader.pages(REL.blocks(0, 100)))
-        return {
-            REL.block(block): bytes(batch.pages[i * BLCKSZ : (i + 1) * BLCKSZ])
-            for batch in batches
-            for i, block in enumerate(batch.blocks.tolist())
-        }
+        return dict(by_key(reader.pages([REL.blocks(0, 100)])))
 
 
 @pytest.mark.parametrize("size", [0, 50, 8192, 8193, 20000])
