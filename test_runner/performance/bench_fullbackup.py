@@ -46,12 +46,13 @@ def backup_against_tar(lab: Lab) -> Result:
 
 def whole_proof(lab: Lab) -> Result:
     """Import, backup, comparison, start of a server, a query over all rows, amcheck where there is one."""
+    pg_bin = lab.pg_bin_with_amcheck
     dataset = lab.datasets.get(
         f"populate_vanilla_pg({CLUSTER_TABLE_BYTES})",
         lambda postgres: populate_vanilla_pg(postgres, CLUSTER_TABLE_BYTES),
-        lab.pg_bin,
+        pg_bin,
     )
-    source = SourceCluster(dataset.pgdata, lab.pg_bin.distribution.version, dataset.result)
+    source = SourceCluster(dataset.pgdata, pg_bin.distribution.version, dataset.result)
     bucket = LocalImportBucket.fill(source, lab.path("bucket"))
     seconds, checked = [], True
     with lab.environment() as env:
@@ -66,7 +67,8 @@ def whole_proof(lab: Lab) -> Result:
                 else:
                     checked = False
             seconds.append(time.perf_counter() - began)
-    what = "proof of a 40 MB cluster" + ("" if checked else ", without amcheck: there is none")
+    what = f"proof of a 40 MB cluster of PostgreSQL {pg_bin.distribution.version}, "
+    what += "with amcheck" if checked else "without amcheck: there is none"
     return single(what, Side("import to amcheck", "s", tuple(seconds)), at_most(MAX_PROOF_SECONDS, "s"))
 
 

@@ -29,6 +29,7 @@ from fixtures.postgres.databases import DatabaseServer, start_database_server
 from fixtures.postgres.datasets import DatasetCache
 from fixtures.postgres.distributions import arrange, discover
 from fixtures.processes import Launcher
+from fixtures.spread import spread_subfolders
 
 ROOT = Path(__file__).resolve().parents[2]
 IMPORT_SECONDS = 600.0
@@ -57,6 +58,7 @@ class Lab:
 
     def __init__(self, directory: Path, quick: bool) -> None:
         """quick: fewer repetitions and smaller data, to see whether a benchmark works."""
+        spread_subfolders(directory)
         self.directory = directory
         self.quick = quick
         self._stack = ExitStack()
@@ -97,8 +99,22 @@ class Lab:
 
     @cached_property
     def pg_bin(self) -> PgBin:
-        """Programs of the PostgreSQL whose data is imported."""
-        return PgBin(self.directory, self.distributions_dir, PgVersion.DEFAULT, clusters=self.clusters)
+        """Programs of the PostgreSQL whose data is imported, where the version does not matter."""
+        return self.pg_bin_of(PgVersion.DEFAULT)
+
+    @cached_property
+    def pg_bin_with_amcheck(self) -> PgBin:
+        """The same, or those of another version if only that one has amcheck; `pg_bin` if none has."""
+        distributions = discover(ROOT)
+        for version in (PgVersion.DEFAULT, PgVersion.V17, PgVersion.V15, PgVersion.V14):
+            distribution = distributions.get(int(version))
+            if distribution is not None and distribution.has_extension("amcheck"):
+                return self.pg_bin_of(version)
+        return self.pg_bin
+
+    def pg_bin_of(self, version: PgVersion) -> PgBin:
+        """Programs of a version that is there."""
+        return PgBin(self.directory, self.distributions_dir, version, clusters=self.clusters)
 
     @cached_property
     def datasets(self) -> DatasetCache:
