@@ -6,45 +6,16 @@ the control plane was told once, and that every page equals the source.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import pytest
 
 from fixtures.control_plane import ControlPlane
 from fixtures.imports.bucket import ImportBucket
-from fixtures.imports.handle import ImportTimeline, after_job
+from fixtures.imports.handle import after_job
 from fixtures.neon_fixtures import NeonEnvBuilder, PageserverImportConfig
+from test_runner.regress.interruptions import INTERRUPTIONS, Interruption, detach_by_policy, pageserver_killed
 
 JOB_SIZE = 512 * 1024
 CONCURRENCY = 4
-THRESHOLD = 4
-STOPPED_AFTER = 6
-"""Between the checkpoints at 4 and 8."""
-
-Interruption = Callable[[ImportTimeline], None]
-
-
-def detach_by_policy(timeline: ImportTimeline) -> None:
-    timeline.detach()
-    timeline.release_all()
-    timeline.attach()
-
-
-def detach_by_attach_hook(timeline: ImportTimeline) -> None:
-    timeline.detach_by_hook()
-    timeline.release_all()
-    timeline.attach_by_hook()
-
-
-def pageserver_killed(timeline: ImportTimeline) -> None:
-    timeline.kill().start()
-
-
-def pageserver_terminated(timeline: ImportTimeline) -> None:
-    timeline.terminate().start()
-
-
-INTERRUPTIONS = [detach_by_policy, detach_by_attach_hook, pageserver_killed, pageserver_terminated]
 
 
 @pytest.mark.parametrize(
@@ -65,15 +36,15 @@ def test_import_resume(
     shard_count: int,
 ) -> None:
     """I5, I8: the import resumes after the recorded job, and comes out whole."""
-    neon_env_builder.pageserver_import_config = PageserverImportConfig(CONCURRENCY, JOB_SIZE, THRESHOLD)
+    # Between two checkpoints. Eight shards share what fills about thirty jobs, so some have only a few.
+    stopped_after, threshold = (3, 2) if shard_count == 8 else (6, 4)
+    neon_env_builder.pageserver_import_config = PageserverImportConfig(CONCURRENCY, JOB_SIZE, threshold)
     env = neon_env_builder.init_start()
-    # Eight shards share what fills about thirty jobs unsharded, so some have only a few.
-    stopped_after = 2 if shard_count == 8 else STOPPED_AFTER
     timeline = env.start_import(import_bucket, shard_count=shard_count, hold=after_job(stopped_after))
 
     timeline.wait_at(after_job(stopped_after))
     stopped_at = timeline.progress()
-    assert {shard.completed for shard in stopped_at} == {stopped_after - stopped_after % THRESHOLD}
+    assert {shard.completed for shard in stopped_at} == {stopped_after - stopped_after % threshold}
     timeline.assert_durable()
     interrupt(timeline)
 

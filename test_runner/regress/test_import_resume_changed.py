@@ -35,16 +35,8 @@ def test_import_resume_uses_the_recorded_job_size(
     timeline.assert_equals(import_bucket)
 
 
-@pytest.mark.parametrize(
-    ("change", "place"),
-    [
-        ("object_added", "s3"),
-        ("object_removed", "local_fs"),
-        ("object_grown", "s3"),
-        ("content_changed", "s3"),
-        ("content_changed", "local_fs"),
-    ],
-)
+@pytest.mark.parametrize("place", ["s3", "local_fs"])
+@pytest.mark.parametrize("change", ["object_added", "object_removed", "object_grown", "content_changed"])
 def test_import_resume_refuses_a_changed_bucket(
     neon_env_builder: NeonEnvBuilder,
     import_bucket: ImportBucket,
