@@ -19,6 +19,7 @@ from reattach.api.location import (
 from reattach.pageserver.http.api import TENANT, Api, Route, routes_of, shard_id
 from reattach.pageserver.secondary.upload import upload_heatmap
 from reattach.pageserver.tenant.delete import delete_remote
+from reattach.pageserver.tenant.effective_config import effective_config
 from reattach.pageserver.tenant.location import LocationConf
 from reattach.pageserver.tenant.shard import TenantShard
 from reattach.pageserver.tenant.state import Phase
@@ -157,7 +158,7 @@ async def get_config(api: Api, request: Request) -> object:
     overrides = shard.conf.tenant_conf
     return {
         "tenant_specific_overrides": overrides,
-        "effective_config": api.context.config.tenant_config | overrides,
+        "effective_config": effective_config(api.context.config.tenant_config, overrides),
     }
 
 

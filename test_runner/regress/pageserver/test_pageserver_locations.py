@@ -7,9 +7,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import requests
 
 from fixtures.ports import PortDistributor
 from fixtures.processes import Launcher, wait_for
+from reattach.api.controller import TENANT_CONFIG_KEYS
 from reattach.api.ids import TenantShardId, TimelineId
 from reattach.api.key import BLCKSZ, RelTag
 from test_runner.regress.pageserver.one_pageserver import PageserverProcess
@@ -151,6 +153,48 @@ def test_tenant_conf_survives_and_can_be_patched(
     pageserver.start()
     conf = pageserver.call("GET", f"/v1/tenant/{tenant}/config")
     assert conf["tenant_specific_overrides"] == {"pitr_interval": "7 days", "x": "\x7f"}
+
+
+def test_the_effective_config_has_every_key(pageserver: PageserverProcess, tenant: TenantShardId) -> None:
+    pageserver.configure(tenant_config={"lsn_lease_length": "0s", "gc_horizon": 5})
+    pageserver.stop()
+    pageserver.start()
+    pageserver.attach(tenant)
+    answer = pageserver.call("GET", f"/v1/tenant/{tenant}/config")
+    assert answer["tenant_specific_overrides"] == {}
+    defaults = answer["effective_config"]
+    # The one key that the real pageserver tells only if it is set.
+    assert defaults.keys() == TENANT_CONFIG_KEYS - {"basebackup_cache_enabled"}
+    assert (defaults["lsn_lease_length"], defaults["gc_horizon"]) == ("0s", 5)
+    assert (defaults["pitr_interval"], defaults["sampling_ratio"]) == ("7days", None)
+    own = {"gc_horizon": 6, "sampling_ratio": {"numerator": 0, "denominator": 10}}
+    pageserver.location(
+        tenant, "AttachedSingle", 1, tenant_conf=own | {"gc_period": None, "basebackup_cache_enabled": True}
+    )
+    effective = pageserver.call("GET", f"/v1/tenant/{tenant}/config")["effective_config"]
+    assert effective == defaults | own | {"basebackup_cache_enabled": True}
+
+
+def test_detach_waits_for_garbage_collection(
+    pageserver: PageserverProcess, bucket: DataDirectory, tenant: TenantShardId, timeline: TimelineId
+) -> None:
+    pageserver.attach(tenant)
+    pageserver.import_and_activate(tenant, timeline, bucket.root)
+    name = "gc_iteration_internal_after_getting_gc_timelines"
+    pageserver.failpoint(name, "return(1500)")
+    answers: list[dict[str, int]] = []
+    path = f"/v1/tenant/{tenant}/timeline/{timeline}/do_gc"
+    thread = threading.Thread(target=lambda: answers.append(pageserver.call("PUT", path, {"gc_horizon": 0})))
+    thread.start()
+    pageserver.wait_log(f"{name}.*sleeping")
+    requests.put(
+        f"http://127.0.0.1:{pageserver.http_port}/v1/tenant/{tenant}/location_config",
+        json={"mode": "Detached", "tenant_conf": {}},
+        timeout=30,
+    ).raise_for_status()
+    assert pageserver.log_lines(f"{name}.*sleep done"), "the tenant was gone while gc was at work"
+    thread.join(10)
+    assert [answer["layers_removed"] for answer in answers] == [0]
 
 
 def test_secondary_becomes_warm(
