@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import logging
+import time
 
+import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -16,7 +19,10 @@ from reattach.pageserver.timeline.delete import delete_timeline
 from reattach.pageserver.timeline.info import timeline_info
 from reattach.pageserver.timeline.logical_size import ensure_logical_size
 from reattach.runtime.errors import BadRequest, NotFound, PreconditionFailed, Timeout
+from reattach.runtime.failpoints import failpoints
 from reattach.runtime.http import json_response, parse_bool, query_param, read_json
+
+log = logging.getLogger(__name__)
 
 _ACTIVATE_TIMEOUT_MS = 1000
 _INFO_PARAMS = (
@@ -37,6 +43,7 @@ def routes(api: Api) -> list[Route]:
             ("DELETE", TIMELINE, delete),
             ("PUT", TIMELINE + "/activate_post_import", activate),
             ("PUT", TIMELINE + "/checkpoint", checkpoint),
+            ("PUT", TIMELINE + "/do_gc", do_gc),
         ],
     )
 
@@ -111,3 +118,39 @@ async def checkpoint(api: Api, request: Request) -> object:
     timeline.client.schedule_index_upload_if_changed()
     await timeline.client.wait_completion()
     return None
+
+
+class _GcRequest(msgspec.Struct, frozen=True):
+    """gc_horizon: bytes of WAL to keep, None for the tenant's."""
+
+    gc_horizon: int | None = None
+
+
+class _GcResult(msgspec.Struct, frozen=True):
+    """Counts of layers. elapsed in milliseconds."""
+
+    elapsed: int
+    layers_total: int = 0
+    layers_needed_by_cutoff: int = 0
+    layers_needed_by_pitr: int = 0
+    layers_needed_by_branches: int = 0
+    layers_needed_by_leases: int = 0
+    layers_not_updated: int = 0
+    layers_removed: int = 0
+
+
+async def do_gc(api: Api, request: Request) -> _GcResult:
+    """A timeline ends where it began, so its cutoff never moves, and there is nothing to look through."""
+    body = await read_json(request, _GcRequest)
+    if body.gc_horizon is not None and not 0 <= body.gc_horizon < 2**64:
+        raise BadRequest(f"Failed to parse json request: not a horizon: {body.gc_horizon}")
+    id_ = timeline_id(request)
+    shard = await api.attached(request)
+    started = time.monotonic()
+    with shard.scope.section():  # a detach waits for it
+        timeline = shard.timelines.get(id_)
+        if timeline is None:
+            raise NotFound("Timeline not found")
+        await failpoints.sleep_for_returned_ms("gc_iteration_internal_after_getting_gc_timelines")
+    log.info("Nothing to GC: timeline %s has no history", timeline)
+    return _GcResult(int((time.monotonic() - started) * 1000))

@@ -328,6 +328,36 @@ def test_logical_size(
     assert info["current_logical_size_is_accurate"]
 
 
+def test_garbage_collection_finds_nothing(
+    pageserver: PageserverProcess, bucket: DataDirectory, tenant: TenantShardId, timeline: TimelineId
+) -> None:
+    """The answer of the real one when its cutoff has nowhere to move to."""
+    pageserver.attach(tenant)
+    path = f"/v1/tenant/{tenant}/timeline/{timeline}/do_gc"
+    pageserver.create_import(tenant, timeline, bucket.root)
+    pageserver.wait_recorded(tenant, timeline)
+    missing = pageserver.call("PUT", path, {"gc_horizon": 0}, expect=404)  # not before it is activated
+    assert missing == {"msg": "NotFound: Timeline not found"}
+    pageserver.activate(tenant, timeline)
+    before = pageserver.call("GET", f"/v1/tenant/{tenant}/timeline/{timeline}/layer")
+    for horizon in (0, None, 1 << 63):
+        answer = pageserver.call("PUT", path, {"gc_horizon": horizon})
+        assert 0 <= answer.pop("elapsed") < 1000
+        assert answer == dict.fromkeys(
+            (
+                "layers_total",
+                "layers_needed_by_cutoff",
+                "layers_needed_by_pitr",
+                "layers_needed_by_branches",
+                "layers_needed_by_leases",
+                "layers_not_updated",
+                "layers_removed",
+            ),
+            0,
+        )
+    assert pageserver.call("GET", f"/v1/tenant/{tenant}/timeline/{timeline}/layer") == before
+
+
 def test_metrics(
     pageserver: PageserverProcess, bucket: DataDirectory, tenant: TenantShardId, timeline: TimelineId
 ) -> None:

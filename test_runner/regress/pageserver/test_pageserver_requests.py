@@ -69,6 +69,15 @@ def test_bad_ids_and_parameters(attached: PageserverProcess) -> None:
     assert missing == f"NotFound: Timeline {TENANT}/{TIMELINE} was not found"
 
 
+def test_garbage_collection_of_what_is_not_there(attached: PageserverProcess) -> None:
+    path = f"/v1/tenant/{TENANT}/timeline/{TIMELINE}/do_gc"
+    assert refused(attached, 404, "PUT", path, json={"gc_horizon": 0}) == "NotFound: Timeline not found"
+    other = refused(attached, 404, "PUT", path.replace(str(TENANT), OTHER), json={"gc_horizon": 0})
+    assert other == f"NotFound: tenant {OTHER}"
+    for body in (b"", b"{", b"[]", b'{"gc_horizon": -1}', b'{"gc_horizon": "1"}', b'{"gc_horizon": 1e30}'):
+        refused(attached, 400, "PUT", path, data=body)
+
+
 @pytest.mark.parametrize(
     "body",
     [
