@@ -26,8 +26,6 @@ def _enc_hook(value: Any) -> Any:
 def _dec_hook(type_: type, value: Any) -> Any:
     if type_ is object:
         return value
-    if type_ is object:
-        return value
     from_json = getattr(type_, "from_json", None)
     if from_json is None:
         raise NotImplementedError(f"{type_.__name__} cannot be read from JSON")
