@@ -6,7 +6,7 @@ dataclass: msgspec knows those itself and would not ask.
 
 from __future__ import annotations
 
-from typing import Any, TypeVar
+from typing import TypeVar, overload
 
 import msgspec
 
@@ -16,14 +16,14 @@ DecodeError = msgspec.DecodeError
 """Raised for text that is not JSON, and (as its subclass ValidationError) for JSON of another shape."""
 
 
-def _enc_hook(value: Any) -> Any:
+def _enc_hook(value: object) -> object:
     to_json = getattr(value, "to_json", None)
     if to_json is None:
         raise NotImplementedError(f"{type(value).__name__} has no JSON form")
     return to_json()
 
 
-def _dec_hook(type_: type, value: Any) -> Any:
+def _dec_hook(type_: type, value: object) -> object:
     if type_ is object:
         return value
     from_json = getattr(type_, "from_json", None)
@@ -45,7 +45,15 @@ def decode(raw: bytes | str, type_: type[T]) -> T:
     return msgspec.json.decode(raw, type=type_, dec_hook=_dec_hook)
 
 
-def to_builtins(value: object) -> Any:
+@overload
+def to_builtins(value: msgspec.Struct) -> dict[str, object]: ...
+
+
+@overload
+def to_builtins(value: object) -> object: ...
+
+
+def to_builtins(value: object) -> object:
     """`value` as dicts, lists, strings and numbers."""
     return msgspec.to_builtins(value, enc_hook=_enc_hook)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Any
 
 import msgspec
 
@@ -161,7 +160,7 @@ class TenantCreateRequest:
         generation: int | None = None,
         shard_parameters: ShardParameters | None = None,
         placement_policy: PlacementPolicy | None = None,
-        config: dict[str, Any] | None = None,
+        config: dict[str, object] | None = None,
     ) -> None:
         self.new_tenant_id = new_tenant_id
         self.generation = generation
@@ -201,7 +200,7 @@ class _TenantCreateKeys(msgspec.Struct):
     placement_policy: PlacementPolicy | None = None
 
 
-def check_tenant_config(config: dict[str, Any]) -> None:
+def check_tenant_config(config: dict[str, object]) -> None:
     """Raises ValueError that names the first unknown key."""
     unknown = sorted(config.keys() - TENANT_CONFIG_KEYS)
     if unknown:
@@ -236,7 +235,7 @@ class TenantDescribeResponse(msgspec.Struct, frozen=True):
     shards: list[TenantDescribeResponseShard]
     stripe_size: int
     policy: PlacementPolicy
-    config: dict[str, Any]
+    config: dict[str, object]
 
 
 class TenantLocateResponseShard(msgspec.Struct, frozen=True, kw_only=True):
@@ -280,7 +279,7 @@ class AttachHookRequest(msgspec.Struct, frozen=True):
     tenant_shard_id: TenantShardId
     node_id: NodeId | None
     generation_override: int | None = None
-    config: dict[str, Any] | None = None
+    config: dict[str, object] | None = None
 
 
 class AttachHookResponse(msgspec.Struct, frozen=True):
@@ -350,7 +349,7 @@ class TenantConfigRequest(msgspec.Struct, frozen=True):
     """A tenant's configuration; with PATCH a null removes a key."""
 
     tenant_id: TenantId
-    config: dict[str, Any]
+    config: dict[str, object]
 
 
 class TenantListLocations(msgspec.Struct, frozen=True):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Any
 
 import msgspec
 
@@ -31,7 +30,7 @@ class LocationConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Body of `PUT /v1/tenant/:tenant_shard_id/location_config`."""
 
     mode: LocationConfigMode
-    tenant_conf: dict[str, Any]
+    tenant_conf: dict[str, object]
     generation: int | None = None
     secondary_conf: SecondaryConf | None = None
     shard_number: int = 0

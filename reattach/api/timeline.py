@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import msgspec
 
 from reattach.api.ids import TenantShardId, TimelineId
@@ -37,7 +35,7 @@ class TimelineInfo(msgspec.Struct, frozen=True, kw_only=True):
     last_received_msg_lsn: Lsn | None = None
     last_received_msg_ts: int | None = None
     pg_version: int
-    state: Any
+    state: str | dict[str, object]
     walreceiver_status: str = "Not active"
     is_archived: bool | None = False
     rel_size_migration: str | None = "legacy"
@@ -53,11 +51,11 @@ class HistoricLayerInfo(msgspec.Struct, frozen=True, kw_only=True):
     layer_file_size: int
     lsn_start: Lsn
     remote: bool
-    access_stats: dict[str, Any] = {}
+    access_stats: dict[str, object] = {}
 
 
 class LayerMapInfo(msgspec.Struct, frozen=True):
-    in_memory_layers: list[Any]
+    in_memory_layers: list[object]
     historic_layers: list[HistoricLayerInfo]
 
 

@@ -269,7 +269,7 @@ class Imports:
 
 def _fresh_timeline(row: ImportRow) -> TimelineInfo:
     """What a pageserver answers for a timeline whose import has just begun; a failed one is broken."""
-    state: object = "Loading"
+    state: str | dict[str, object] = "Loading"
     if row.finished:
         state = "Active" if row.error is None else {"Broken": {"reason": row.error, "backtrace": ""}}
     return TimelineInfo(

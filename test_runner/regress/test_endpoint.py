@@ -193,7 +193,7 @@ def test_page_checksums(
     env = neon_env_builder.init_start()
     timeline = imported(env, bucket)
     endpoint = env.endpoints.create_from_backup(timeline)
-    path = endpoint.pgdata_dir / endpoint.safe_psql_scalar("select pg_relation_filepath('t')")
+    path = endpoint.pgdata_dir / str(endpoint.safe_psql_scalar("select pg_relation_filepath('t')"))
     endpoint.stop()
     if endpoint.checksums_missing is not None:
         pytest.skip(endpoint.checksums_missing)

@@ -297,7 +297,8 @@ def test_working_directory_must_be_empty(fast_import: FastImport) -> None:
 
 
 def test_port_in_use_ends_the_job(fast_import: FastImport, source: VanillaPostgres) -> None:
-    port: int = source.default_options["port"]
+    port = source.default_options["port"]
+    assert isinstance(port, int)
     with pytest.raises(subprocess.CalledProcessError) as error:
         fast_import.run_pgdata(pg_port=port, source_connection_string=source.connstr())
     assert "postgres" in error.value.stderr

@@ -32,6 +32,7 @@ from fixtures.postgres.distributions import (
     discover,
 )
 from fixtures.processes import CommandFailed, ProcessDied, ProcessError, wait_for
+from fixtures.utils import query_scalar
 from fixtures.vanilla_postgres import VanillaPostgres
 
 KIB = 1024
@@ -208,7 +209,7 @@ class TestProtocol:
         assert options["dbname"] == "x"
         assert "user" not in options
         assert options["options"] == "-cstatement_timeout=120s"
-        assert vanilla_pg.conn_options(options="-cwork_mem=1MB")["options"].endswith(" -cwork_mem=1MB")
+        assert str(vanilla_pg.conn_options(options="-cwork_mem=1MB")["options"]).endswith(" -cwork_mem=1MB")
         mine = "-cstatement_timeout=1s"
         assert vanilla_pg.conn_options(options=mine)["options"] == mine
         assert "options" not in vanilla_pg.conn_options(host="a-pooler.example")
@@ -278,7 +279,7 @@ class TestBinaries:
     def test_checkpoint_lsn(self, pg_bin: PgBin, vanilla_pg: VanillaPostgres) -> None:
         vanilla_pg.start()
         vanilla_pg.safe_psql("checkpoint")
-        seen = Lsn(vanilla_pg.safe_psql_scalar("select checkpoint_lsn from pg_control_checkpoint()"))
+        seen = Lsn(str(vanilla_pg.safe_psql_scalar("select checkpoint_lsn from pg_control_checkpoint()")))
         assert pg_bin.get_pg_controldata_checkpoint_lsn(vanilla_pg.pgdatadir) == seen
 
 
@@ -484,3 +485,23 @@ def test_killed_run_leaves_nothing(pytester: pytest.Pytester) -> None:
             assert not psutil.pid_exists(int(pid))
         finally:
             run.kill()
+
+
+def test_results_need_no_casts(vanilla_pg: VanillaPostgres) -> None:
+    """What a test does with results every day, which mypy reads as well."""
+    with vanilla_pg:
+        vanilla_pg.start()
+        vanilla_pg.safe_psql("create table fruit as select 'apple' as name, 3 as count")
+        assert vanilla_pg.safe_psql_scalar("select count(*) from fruit") == 1
+        assert int(vanilla_pg.safe_psql_scalar("select sum(count) from fruit")) + 1 == 4
+        assert vanilla_pg.safe_psql_scalar("select pg_relation_size('fruit')") >= 8192
+        assert Lsn(str(vanilla_pg.safe_psql_scalar("select pg_current_wal_lsn()"))) > Lsn(0)
+        assert vanilla_pg.safe_psql("select null") == [(None,)]
+        rows = vanilla_pg.safe_psql("select name, count from fruit")
+        assert rows == [("apple", 3)]
+        for name, count in rows:
+            assert (name, count) == ("apple", 3)
+        with vanilla_pg.cursor() as cursor:
+            assert query_scalar(cursor, "select max(count) from fruit") < 4
+        with pytest.raises(TypeError):
+            int(vanilla_pg.safe_psql_scalar("select null"))

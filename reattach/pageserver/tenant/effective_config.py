@@ -1,4 +1,4 @@
-"""A tenant's configuration as the API tells it: what was set, over the file's defaults, over the built-in ones."""
+"""A tenant's configuration as the API tells it: what was set, the file's defaults, the built-in ones."""
 
 from __future__ import annotations
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -66,7 +68,7 @@ def test_other_statuses_are_refused(text: str) -> None:
 def test_locations_read_back(place: AwsS3 | LocalFs) -> None:
     location = ImportLocation(place)
     assert codec.decode(codec.encode(location), ImportLocation) == location
-    assert next(iter(codec.to_builtins(location))) == type(place).__name__
+    assert list(json.loads(codec.encode(location))) == [type(place).__name__]
 
 
 @pytest.mark.parametrize("text", ["{}", '{"AwsS3":{}}', '{"Gcs":{}}', '{"LocalFs":{"path":1}}', "null"])
