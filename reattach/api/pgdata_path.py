@@ -7,12 +7,12 @@ from typing import NamedTuple
 
 from reattach.api.key import GLOBALTABLESPACE_OID, Fork, RelTag
 
-FORK_SUFFIX = {Fork.MAIN: "", Fork.FSM: "_fsm", Fork.VM: "_vm", Fork.INIT: "_init"}
+FORK_SUFFIX: dict[int, str] = {Fork.MAIN: "", Fork.FSM: "_fsm", Fork.VM: "_vm", Fork.INIT: "_init"}
 
 RELMAP_NAME = "pg_filenode.map"
 CONTROL_FILE_PATH = "global/pg_control"
 
-_FORKS = {suffix.removeprefix("_"): fork for fork, suffix in FORK_SUFFIX.items()}
+_FORKS = {FORK_SUFFIX[fork].removeprefix("_"): fork for fork in Fork}
 _RELATION_FILE = re.compile(r"([0-9]+)(?:_([a-z]+))?(?:\.([0-9]+))?")
 _SLRU_SEGMENT = re.compile(r"[0-9a-fA-F]+")
 _U32 = 0xFFFFFFFF
@@ -38,7 +38,7 @@ def parse_relation_file(name: str) -> RelationFile | None:
 def relation_file_name(file: RelationFile) -> str:
     """The name that Postgres gives to a segment file."""
     suffix = f".{file.segno}" if file.segno else ""
-    return f"{file.relnode}{FORK_SUFFIX[Fork(file.forknum)]}{suffix}"
+    return f"{file.relnode}{FORK_SUFFIX[file.forknum]}{suffix}"
 
 
 def parse_slru_segment(name: str) -> int | None:

@@ -22,7 +22,7 @@ from reattach.pageserver.process import PageServer, Sockets
 from reattach.runtime.auth import TokenAuth
 from reattach.runtime.failpoints import failpoints
 from reattach.runtime.logs import start_logging
-from reattach.runtime.memory import keep_freed_buffers
+from reattach.runtime.memory import collect_seldom, keep_freed_buffers
 from reattach.runtime.serve import bind
 
 log = logging.getLogger(__name__)
@@ -66,6 +66,7 @@ def _run(workdir: Path) -> None:
     node_id = load_node_id(workdir)
     start_logging()
     keep_freed_buffers()
+    collect_seldom()
     launched_at = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
     log.info("version: %s launch_timestamp: %s build_tag: none", version_text(), launched_at)
     for key in unknown:

@@ -64,4 +64,5 @@ def _items(job: Job, shard: ShardIdentity, max_pages: int) -> Iterator[tuple[Ite
                 offset = (first - start.field6) * BLCKSZ
                 size = (end - first) * BLCKSZ
                 read = RangeRead(task.source, offset, offset + size)
-                yield PagesRead(start._replace(field6=first), read), size
+                key = start if first == start.field6 else start._replace(field6=first)
+                yield PagesRead(key, read), size

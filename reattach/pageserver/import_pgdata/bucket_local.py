@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TypeVar
 
@@ -19,6 +19,11 @@ from reattach.pageserver.layers.blobs import Buffer
 T = TypeVar("T")
 
 _MAX_DEPTH = 16
+
+_MANY_READS = 16
+_many_reads = threading.Lock()
+"""Held while many small files are read: each of their system calls lets go of the interpreter's lock, and two
+threads that do so take turns at every call, which costs more than one of them needs for all."""
 
 
 class LocalBucket:
@@ -57,11 +62,12 @@ class LocalBucket:
             # Reading into memory that this thread has used before costs half of what fresh memory does.
             room = _thread_buffer(size)
             buffers: list[Buffer] = []
-            for read in reads:
-                part, room = room[: read.end - read.start], room[read.end - read.start :]
-                with self._open(read.source.path) as fd:
-                    _read_into(fd, read, part)
-                buffers.append(part)
+            with _many_reads if len(reads) >= _MANY_READS else nullcontext():
+                for read in reads:
+                    part, room = room[: read.end - read.start], room[read.end - read.start :]
+                    with self._open(read.source.path) as fd:
+                        _read_into(fd, read, part)
+                    buffers.append(part)
             return work(buffers)
 
         result = await self._in_thread(reads[0].source.path if reads else "", attempt)

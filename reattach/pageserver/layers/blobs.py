@@ -58,32 +58,38 @@ def frame(items: Sequence[PageRun | Value], compression: ImageCompression) -> Fr
     """Makes blobs of values; thread-safe, and most of its work needs no interpreter lock."""
     runs: list[KeyRun] = []
     page_buffers: list[Buffer] = []
+    values: list[bytes] = []
     for item in items:
         if isinstance(item, Value):
             runs.append((item.key, 1))
+            values.append(_frame_value(item.value, compression))
             continue
         count, rest = divmod(len(item.pages), BLCKSZ)
         if rest:
             raise ValueError(f"{len(item.pages)} bytes are no whole number of pages")
         runs.append((item.first, count))
         page_buffers.append(item.pages)
-    if len(items) == len(page_buffers) == 1:
-        pages = _frame_pages(page_buffers[0], compression)
+    pages = _frame_pages(_join(page_buffers), compression)
+    if not values:
         return FramedBatch(runs, pages.sizes, pages.whole())
-    framed = _frame_pages(_join(page_buffers), compression)
     parts: list[Buffer] = []
-    sizes: list[npt.NDArray[np.uint32]] = []
-    page = 0
+    value_keys: list[int] = []
+    keys = page = 0
     for item, (_, count) in zip(items, runs, strict=True):
         if isinstance(item, Value):
-            blob = _frame_value(item.value, compression)
-            parts.append(blob)
-            sizes.append(np.array([len(blob)], np.uint32))
+            parts.append(values[len(value_keys)])
+            value_keys.append(keys)
         else:
-            parts.extend(framed.parts(page, page + count))
-            sizes.append(framed.sizes[page : page + count])
+            parts.extend(pages.parts(page, page + count))
             page += count
-    return FramedBatch(runs, np.concatenate(sizes), b"".join(parts))
+        keys += count
+    # Thousands of small relations are in a batch: their sizes are set at once, not joined one by one.
+    sizes = np.empty(keys, np.uint32)
+    is_page = np.ones(keys, np.bool_)
+    is_page[value_keys] = False
+    sizes[is_page] = pages.sizes
+    sizes[value_keys] = list(map(len, values))
+    return FramedBatch(runs, sizes, b"".join(parts))
 
 
 class _FramedPages(NamedTuple):

@@ -51,7 +51,7 @@ class ImageLayerWriter:
         self._compression = compression
         self._runs: list[KeyRun] = []
         self._sizes: list[npt.NDArray[np.uint32]] = []
-        self._next_key = name.key_range.start
+        self._last_key: Key | None = None
         self._position = BLOCK_SIZE
         self._checksum = LayerChecksum.without_first_block()
         self._fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
@@ -99,12 +99,12 @@ class ImageLayerWriter:
 
     def _check_order(self, first: Key, count: int) -> None:
         keys = self._name.key_range
-        if first < self._next_key:
-            raise ValueError(f"key {first} comes after {self._next_key}, the first that may come")
+        if self._last_key is not None and first <= self._last_key:
+            raise ValueError(f"key {first} comes after {self._last_key}")
         last = first if count == 1 else first._replace(field6=first.field6 + count - 1)
-        if last.field6 > SIZE_FIELD or last >= keys.end:
-            raise ValueError(f"key {last} is outside of {keys}")
-        self._next_key = last.next()
+        if first < keys.start or last.field6 > SIZE_FIELD or last >= keys.end:
+            raise ValueError(f"keys {first} to {last} are outside of {keys}")
+        self._last_key = last
 
     def _write(self, data: Buffer) -> None:
         _write_all(self._fd, data, self._position)

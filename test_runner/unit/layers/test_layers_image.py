@@ -144,6 +144,18 @@ def test_pages_come_in_the_order_of_the_runs(
 
 
 @settings(max_examples=40)
+@given(layer_parts(), compressions)
+def test_a_batch_is_what_its_items_are_one_by_one(parts: Parts, compression: ImageCompression) -> None:
+    """I8: values and pages that are framed together, as those of many small relations are."""
+    items = [blobs.PageRun(*part) if part[0].is_rel_block else blobs.Value(*part) for part in parts]
+    alone = [blobs.frame([item], compression) for item in items]
+    batch = blobs.frame(items, compression)
+    assert bytes(batch.data) == b"".join(each.data for each in alone)
+    assert batch.sizes.tolist() == [size for each in alone for size in each.sizes.tolist()]
+    assert list(batch.runs) == [run for each in alone for run in each.runs]
+
+
+@settings(max_examples=40)
 @given(layer_parts(), compressions, st.randoms(use_true_random=False), st.sampled_from([1, 9000, 1 << 18]))
 def test_any_keys_are_found(
     parts: Parts, compression: ImageCompression, rng: random.Random, bytes_at_once: int
