@@ -18,7 +18,7 @@ import sys
 import tempfile
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -36,7 +36,7 @@ from test_runner.performance.machine import Machine
 from test_runner.performance.report import Report, put_into
 from test_runner.performance.result import Result
 
-BENCHMARKS: dict[str, Callable[[Lab], list[Result]]] = {
+BENCHMARKS: dict[str, Callable[[Lab], Iterable[Result]]] = {
     "environment": bench_environment.ready,
     "restart": bench_environment.restart,
     "import_local": bench_import.local,
@@ -119,22 +119,24 @@ def _run(names: list[str], quick: bool, directory: Path | None) -> tuple[Report,
     failed: list[str] = []
     for name in names:
         began = time.monotonic()
-        print(f"{name} ...", end=" ", flush=True, file=sys.stderr)
+        print(f"{name} ...", file=sys.stderr)
         # One lab for each: what one benchmark leaves behind must not slow down the next.
         try:
-            results += _run_one(name, quick, directory)
+            for result in _run_one(name, quick, directory):
+                results.append(result)
+                print(f"    {result}", file=sys.stderr)
         except Exception:  # noqa: BLE001  (the figures of the others are worth having)
             traceback.print_exc()
             failed.append(name)
-        print(f"{time.monotonic() - began:.0f} s", file=sys.stderr)
+        print(f"    after {time.monotonic() - began:.0f} s", file=sys.stderr)
     return Report(at, _commit(), machine, tuple(results)), failed
 
 
-def _run_one(name: str, quick: bool, directory: Path | None) -> list[Result]:
+def _run_one(name: str, quick: bool, directory: Path | None) -> Iterator[Result]:
     with tempfile.TemporaryDirectory(prefix="reattach-bench-", dir=directory) as folder:
         Path(folder).chmod(0o755)  # PostgreSQL runs as another user
         with Lab(Path(folder), quick) as lab:
-            return BENCHMARKS[name](lab)
+            yield from BENCHMARKS[name](lab)
 
 
 def _commit() -> str:

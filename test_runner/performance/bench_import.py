@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import shutil
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import timedelta
 from itertools import pairwise
 
@@ -49,50 +49,34 @@ _RANGE = 4 * MIB
 _REQUESTS = 16
 
 
-def local(lab: Lab) -> list[Result]:
+def local(lab: Lab) -> Iterator[Result]:
     """A directory to a directory, against `cp -r` of the import bucket."""
     data = DataFactory(lab)
-    results = []
     for size in _quick(lab, _SIZES):
         bucket = data.relations([size])
-        for shards in _SHARDS:
-            with lab.environment(_engine_defaults) as env:
-                pairs = [
-                    (
-                        _import_seconds(env, bucket, shards),
-                        timed_copy(bucket.directory, lab.path("copy"), lab.launcher),
-                    )
-                    for _ in lab.runs(RUNS if size == _SIZES[0] else LARGE_RUNS)
-                ]
-            importing, copying = _sides(pairs, "import", "cp -r")
-            budget = at_least(MIN_OF_COPY) if (size, shards) == (_SIZES[0], 1) else None
-            results.append(as_fast_as(f"import local, {_name(size, shards)}", importing, copying, budget))
+        with lab.environment(_engine_defaults) as env:
+            rounds = [
+                (*_imports(env, bucket), timed_copy(bucket.directory, lab.path("copy"), lab.launcher))
+                for _ in _rounds(lab, size)
+            ]
+        yield from _against_copy("import local", size, rounds, "cp -r", MIN_OF_COPY)
         _remove(bucket)
-    return results
 
 
-def s3(lab: Lab) -> list[Result]:
+def s3(lab: Lab) -> Iterator[Result]:
     """Mock S3 to mock S3, against GET and PUT of the same objects by the client that the import uses."""
     data = DataFactory(lab)
-    results = []
     for size in _quick(lab, _SIZES):
         directory = data.relations([size])
         bucket = S3ImportBucket.fill(directory.source, lab.bucket, "bench", f"import-{size}")
-        for shards in _SHARDS:
-            with lab.environment(_remote_in_s3) as env:
-                pairs = [
-                    (
-                        _import_seconds(env, bucket, shards),
-                        asyncio.run(_get_and_put(lab.bucket, bucket.prefix)),
-                    )
-                    for _ in lab.runs(RUNS if size == _SIZES[0] else LARGE_RUNS)
-                ]
-            importing, copying = _sides(pairs, "import", "GET + PUT")
-            budget = at_least(MIN_OF_GET_AND_PUT) if (size, shards) == (_SIZES[0], 1) else None
-            results.append(as_fast_as(f"import S3, {_name(size, shards)}", importing, copying, budget))
+        with lab.environment(_remote_in_s3) as env:
+            rounds = [
+                (*_imports(env, bucket), asyncio.run(_get_and_put(lab.bucket, bucket.prefix)))
+                for _ in _rounds(lab, size)
+            ]
+        yield from _against_copy("import S3", size, rounds, "GET + PUT", MIN_OF_GET_AND_PUT)
         lab.bucket.reset()
         _remove(directory)
-    return results
 
 
 def memory(lab: Lab) -> list[Result]:
@@ -117,25 +101,15 @@ def memory(lab: Lab) -> list[Result]:
 def growth_in_bytes(lab: Lab) -> list[Result]:
     """One relation of 64 MiB to 2 GiB: time per byte against that of half the bytes."""
     data = DataFactory(lab)
-    seconds = {}
-    with lab.environment(_engine_defaults) as env:
-        for size in _quick(lab, _GROWING_SIZES):
-            bucket = data.relations([size])
-            seconds[size] = _warm_import_seconds(lab, env, bucket)
-            _remove(bucket)
-    return _growth(seconds, lambda size: f"import of {size // MIB} MiB", "per byte")
+    buckets = {size: data.relations([size]) for size in _quick(lab, _GROWING_SIZES)}
+    return _growth(lab, buckets, lambda size: f"import of {size // MIB} MiB", "per byte")
 
 
 def growth_in_files(lab: Lab) -> list[Result]:
     """1,000 to 20,000 relations of one page: time per relation against that of half as many."""
     data = DataFactory(lab)
-    seconds = {}
-    with lab.environment(_engine_defaults) as env:
-        for count in _quick(lab, _GROWING_COUNTS):
-            bucket = data.relations([PAGE] * count)
-            seconds[count] = _warm_import_seconds(lab, env, bucket)
-            _remove(bucket)
-    return _growth(seconds, lambda count: f"import of {count:,} relations", "per relation")
+    buckets = {count: data.relations([PAGE] * count) for count in _quick(lab, _GROWING_COUNTS)}
+    return _growth(lab, buckets, lambda count: f"import of {count:,} relations", "per relation")
 
 
 def small_files(lab: Lab) -> list[Result]:
@@ -166,9 +140,13 @@ def _import_seconds(env: NeonEnv, bucket: ImportBucket, shards: int = 1) -> floa
     return done.seconds
 
 
-def _warm_import_seconds(lab: Lab, env: NeonEnv, bucket: ImportBucket) -> list[float]:
-    """Without the first, which finds a young process and files that nobody has read."""
-    return [_import_seconds(env, bucket) for _ in range(1 + len(lab.runs(GROWTH_RUNS)))][1:]
+def _imports(env: NeonEnv, bucket: ImportBucket) -> list[float]:
+    """Seconds, for each number of shards."""
+    return [_import_seconds(env, bucket, shards) for shards in _SHARDS]
+
+
+def _rounds(lab: Lab, size: int) -> range:
+    return lab.runs(RUNS if size == _SIZES[0] else LARGE_RUNS)
 
 
 async def _get_and_put(server: BucketServer, prefix: str) -> float:
@@ -208,19 +186,36 @@ def _store(server: BucketServer, bucket: str) -> S3Store:
     )
 
 
-def _sides(pairs: Sequence[tuple[float, float]], subject: str, yardstick: str) -> tuple[Side, Side]:
-    first, second = zip(*pairs, strict=True)
-    return Side(subject, "s", first), Side(yardstick, "s", second)
+def _against_copy(
+    what: str, size: int, rounds: Sequence[Sequence[float]], yardstick: str, least: float
+) -> Iterator[Result]:
+    """A row for each number of shards. A round: an import for each, then what both are measured against."""
+    *imports, copies = zip(*rounds, strict=True)
+    for shards, seconds in zip(_SHARDS, imports, strict=True):
+        sides = Side("import", "s", seconds), Side(yardstick, "s", copies)
+        budget = at_least(least) if (size, shards) == (_SIZES[0], _SHARDS[0]) else None
+        yield as_fast_as(f"{what}, {_name(size, shards)}", *sides, budget)
 
 
-def _growth(seconds: dict[int, list[float]], name: Callable[[int], str], per: str) -> list[Result]:
-    """A row for each step: how many times as long each unit takes as in the step before."""
-    results = []
-    for half, whole in pairwise(seconds):
-        subject, yardstick = (Side(name(n), "s", tuple(seconds[n])) for n in (whole, half))
-        row = as_long_as(f"{name(whole)}, {per}", subject, yardstick)
-        results.append(row.scaled(half / whole, at_most(MAX_GROWTH, "×")))
-    return results
+def _growth(
+    lab: Lab, buckets: dict[int, LocalImportBucket], name: Callable[[int], str], per: str
+) -> list[Result]:
+    """A row for each step: how many times as long each unit takes as in the step before.
+
+    A round imports them all, so that steps are compared that were measured at about the same time. The first
+    does not count: it finds a young process, and files that nobody has read.
+    """
+    with lab.environment(_engine_defaults) as env:
+        rounds = [
+            [_import_seconds(env, bucket) for bucket in buckets.values()]
+            for _ in range(1 + len(lab.runs(GROWTH_RUNS)))
+        ][1:]
+    sides = {n: Side(name(n), "s", each) for n, each in zip(buckets, zip(*rounds, strict=True), strict=True)}
+    rows = []
+    for half, whole in pairwise(sides):
+        row = as_long_as(f"{name(whole)}, {per}", sides[whole], sides[half])
+        rows.append(row.scaled(half / whole, at_most(MAX_GROWTH, "×")))
+    return rows
 
 
 def _quick(lab: Lab, values: tuple[int, ...]) -> tuple[int, ...]:

@@ -68,6 +68,10 @@ class Result:
             return ""
         return "ok" if self.budget.holds(self.value) else "over"
 
+    def __str__(self) -> str:
+        figure = f"{self.what}: {with_unit(self.value, self.unit)}"
+        return figure if self.budget is None else f"{figure}, {self.budget}: {self.verdict}"
+
     def scaled(self, factor: float, budget: Budget | None) -> Result:
         """The same sides, the figure multiplied: of a unit instead of the whole, say."""
         low, high = self.spread

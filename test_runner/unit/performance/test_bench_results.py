@@ -56,6 +56,11 @@ def test_verdicts() -> None:
     assert single("x", SLOW).verdict == ""
 
 
+def test_a_figure_on_its_own() -> None:
+    assert str(single("x", SLOW, at_most(2.9, "s"))) == "x: 3.00 s, ≤ 2.90 s: over"
+    assert str(as_fast_as("x", FAST, SLOW)) == "x: 3.00 ×"
+
+
 def test_scaled() -> None:
     found = as_long_as("x", SLOW, FAST).scaled(0.5, at_most(1.15, "×"))
     assert (found.value, found.spread, found.verdict) == (1.5, (1.0, 2.0), "over")
