@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 
+from fixtures.common_types import TenantId
 from fixtures.env.env import NeonEnv
 from fixtures.imports.bucket import ImportBucket
 from fixtures.imports.handle import ImportTimeline, after_job
@@ -50,8 +51,10 @@ def interrupted(lab: Lab) -> list[Result]:
 
 def _interrupted_import(env: NeonEnv, bucket: ImportBucket) -> tuple[float, ImportTimeline]:
     stops = [_FIRST_STOP + _STEP * number for number in range(INTERRUPTIONS)]
+    tenant = TenantId.generate()
+    env.storage_controller.tenant_create(tenant)
     began = time.monotonic()
-    timeline = env.start_import(bucket, hold=after_job(stops[0]))
+    timeline = env.start_import(bucket, tenant_id=tenant, hold=after_job(stops[0]))
     for stop, following in zip(stops, [*stops[1:], None], strict=True):
         timeline.wait_at(after_job(stop))
         timeline.restart_killed(hold=None if following is None else after_job(following))
