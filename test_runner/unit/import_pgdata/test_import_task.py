@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import random
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -175,27 +177,49 @@ def test_resumes_from_the_last_checkpoint(
     assert an_import.timeline.wiped == (1 if recorded else 2)
 
 
-def test_interrupted_again_and_again_it_still_converges(data: DataDirectory, tmp_path: Path) -> None:
-    """I10, I3, I5: cancelled at random moments, each life goes on where the last checkpoint was."""
+@contextmanager
+def _called_after(lines: int, call: Callable[[], object]) -> Iterator[None]:
+    """Calls `call` when the import has logged so many lines."""
+    seen = 0
+
+    class Counter(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            nonlocal seen
+            seen += 1
+            if seen == lines:
+                call()
+
+    handler = Counter()
+    logger = logging.getLogger("reattach.pageserver.import_pgdata")
+    logger.addHandler(handler)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+
+
+def test_interrupted_again_and_again_it_still_converges(
+    data: DataDirectory, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """I10, I3, I5: cancelled at random lines of its log, each life goes on where the last checkpoint was."""
+    caplog.set_level(logging.INFO)
     rng = random.Random(4)
     an_import = Import.make(data, tmp_path / "timeline", ShardIdentity(1, 2, 4))
     lives = 0
 
-    async def life(steps: int) -> None:
+    async def life(lines: int) -> None:
         task = asyncio.create_task(an_import.attempt())
-        for _ in range(steps):
-            await asyncio.sleep(0.0005)
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
+        with _called_after(lines, task.cancel):
+            await asyncio.gather(task, return_exceptions=True)
         assert asyncio.all_tasks() == {asyncio.current_task()}
 
     while an_import.controller.status != Done() and lives < 100:
-        asyncio.run(life(rng.randrange(1, 60)))
+        asyncio.run(life(rng.randrange(1, 30)))
         assert not list(an_import.timeline.directory.glob("*.___temp"))
         an_import.timeline.reattach()
         lives += 1
     assert an_import.controller.status == Done()
-    assert lives > 2
+    assert lives > 5
     completed = an_import.controller.completed
     assert completed == sorted(set(completed)), "never falls, never told twice"
     assert an_import.content() == expected_content(data, ShardIdentity(1, 2, 4))
