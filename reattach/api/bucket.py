@@ -92,7 +92,13 @@ class Delay(_Action, frozen=True, tag="delay"):
 
 
 class Hold(_Action, frozen=True, tag="hold"):
-    """A gate: the request waits, not carried out, for a Verdict. A passed one meets later rules."""
+    """A gate: the request waits, not carried out, for a Verdict. A passed one meets later rules.
+
+    One whose client goes away leaves the gate, unless it holds `abandoned` ones: as S3 may do with what it
+    has received, those are carried out when they pass, though nobody hears of it.
+    """
+
+    abandoned: bool = False
 
 
 class Status(_Action, frozen=True, tag="status"):

@@ -119,8 +119,9 @@ class BucketService:
                     await connection.wait(waiter, seconds)
                 except TimeoutError:
                     return None
-            case Hold():
-                outcome = await connection.wait(rule.hold(request.logged.seq))
+            case Hold(abandoned=abandoned):
+                verdict = rule.hold(request.logged.seq)
+                outcome = await (verdict if abandoned else connection.wait(verdict))
                 if isinstance(outcome, Status):
                     raise status_error(outcome)
                 if outcome == "drop":

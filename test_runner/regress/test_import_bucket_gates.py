@@ -137,6 +137,27 @@ def test_gone_client_is_not_held(
     assert entry.ended is not None
 
 
+def test_abandoned_requests_are_carried_out_late(
+    bucket_server: BucketServer, bucket_faults: Faults, pool: ThreadPoolExecutor
+) -> None:
+    """As S3 may do: what has been received is written, whoever waits for the answer."""
+    gate = bucket_faults.on(PUT, prefix="abandoned/").hold(abandoned=True)
+    with socket.create_connection(("127.0.0.1", bucket_server.port), timeout=5) as sock:
+        sock.sendall(b"PUT /gates/abandoned/k HTTP/1.1\r\nHost: b\r\nContent-Length: 7\r\n\r\ncontent")
+        [seq] = gate.wait_until_held()
+    wait_for(
+        lambda: bucket_server.log.where(PUT, key="abandoned/k")[0].ended is not None,
+        what="the bucket to notice that the client has gone",
+        timeout=5,
+    )
+    assert gate.held == [seq]
+    assert not exists(bucket_server, "abandoned/k")
+    gate.release()
+    wait_for(lambda: exists(bucket_server, "abandoned/k"), what="the late write", timeout=5)
+    [entry] = bucket_server.log.where(PUT, key="abandoned/k")
+    assert (entry.status, entry.whole) == (0, False)
+
+
 def test_wait_is_bounded(
     bucket_server: BucketServer, bucket_faults: Faults, pool: ThreadPoolExecutor
 ) -> None:

@@ -18,7 +18,6 @@ from reattach.api.location import (
 )
 from reattach.pageserver.http.api import TENANT, Api, Route, routes_of, shard_id
 from reattach.pageserver.secondary.upload import upload_heatmap
-from reattach.pageserver.tenant.delete import delete_remote
 from reattach.pageserver.tenant.effective_config import effective_config
 from reattach.pageserver.tenant.location import LocationConf
 from reattach.pageserver.tenant.shard import TenantShard
@@ -72,10 +71,8 @@ async def get_tenant(api: Api, request: Request) -> object:
 
 
 async def delete_tenant(api: Api, request: Request) -> object:
-    """Removes the tenant shard from here and from remote storage."""
-    target = shard_id(request)
-    await api.tenants.detach(target)
-    await delete_remote(api.context.storage, target)
+    """Removes the tenant shard from here and from remote storage. Unsharded: all of the tenant's shards."""
+    await api.tenants.delete(shard_id(request))
     return None
 
 

@@ -56,6 +56,20 @@ class LocalStorage:
 
         return await _attempt(prefix, walk)
 
+    async def list_beginning(self, text: str) -> list[ObjectInfo]:
+        parent, _, beginning = text.rpartition("/")
+        directory = self._root / parent
+
+        def walk() -> list[ObjectInfo]:
+            found = [
+                _info(path, stat)
+                for path, stat in _files(directory, parent, lambda name: name.startswith(beginning))
+                if path != text
+            ]
+            return sorted(found, key=lambda info: info.path)
+
+        return await _attempt(text, walk)
+
     async def list_children(self, prefix: str) -> list[ObjectInfo]:
         directory = self._root / prefix
 
@@ -125,10 +139,12 @@ def _info(path: str, stat: os.stat_result) -> ObjectInfo:
     return ObjectInfo(path, stat.st_size, datetime.fromtimestamp(stat.st_mtime, UTC))
 
 
-def _files(directory: Path, prefix: str) -> Iterator[tuple[str, os.stat_result]]:
-    """Every finished file below, with its path below the root."""
+def _files(
+    directory: Path, prefix: str, wanted: Callable[[str], bool] = lambda _: True
+) -> Iterator[tuple[str, os.stat_result]]:
+    """Every finished file below, with its path below the root. `wanted`: of the names right here."""
     try:
-        entries = list(os.scandir(directory))
+        entries = [entry for entry in os.scandir(directory) if wanted(entry.name)]
     except (FileNotFoundError, NotADirectoryError):
         return
     for entry in entries:

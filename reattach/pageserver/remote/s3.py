@@ -16,6 +16,7 @@ from obstore.store import S3Store
 
 from reattach.pageserver.blocking import run_blocking
 from reattach.pageserver.config.remote_storage import S3Config
+from reattach.pageserver.remote.settled import settled
 from reattach.pageserver.remote.storage import ObjectInfo, ObjectNotFound, RemoteError
 from reattach.runtime.aws import require_credentials
 
@@ -69,18 +70,23 @@ class S3Storage:
 
     async def put(self, path: str, data: bytes) -> None:
         async with self._request(path):
-            await obstore.put_async(self._store, self._prefix + path, data, use_multipart=False)
+            await settled(
+                path, obstore.put_async(self._store, self._prefix + path, data, use_multipart=False)
+            )
 
     async def upload_file(self, source: Path, path: str) -> None:
         size = source.stat().st_size
         async with self._uploads, self._request(path):
-            await obstore.put_async(
-                self._store,
-                self._prefix + path,
-                source,
-                use_multipart=size > PART_BYTES,
-                chunk_size=PART_BYTES,
-                max_concurrency=PARTS_AT_A_TIME,
+            await settled(
+                path,
+                obstore.put_async(
+                    self._store,
+                    self._prefix + path,
+                    source,
+                    use_multipart=size > PART_BYTES,
+                    chunk_size=PART_BYTES,
+                    max_concurrency=PARTS_AT_A_TIME,
+                ),
             )
 
     async def download_file(self, path: str, target: Path) -> int:
@@ -104,6 +110,19 @@ class S3Storage:
             found = [self._info(meta) async for batch in listing for meta in batch]
             return sorted(found, key=lambda info: info.path)
 
+    async def list_beginning(self, text: str) -> list[ObjectInfo]:
+        found: list[ObjectInfo] = []
+        directory = self._prefix + text.rpartition("/")[0]
+        async with self._request(text):
+            # A store's prefixes end at a slash. But keys come in order, so those wanted are the first ones.
+            listing = obstore.list(self._store, directory, offset=self._prefix + text, chunk_size=1000)
+            async for batch in listing:
+                wanted = [info for info in map(self._info, batch) if info.path.startswith(text)]
+                found += wanted
+                if len(wanted) < len(batch):
+                    break
+        return found
+
     async def list_children(self, prefix: str) -> list[ObjectInfo]:
         async with self._request(prefix):
             listing = await obstore.list_with_delimiter_async(self._store, self._prefix + prefix)
@@ -119,7 +138,7 @@ class S3Storage:
             batch = [self._prefix + path for path in paths[start : start + _DELETE_BATCH]]
             try:
                 async with self._request(batch[0]):
-                    await obstore.delete_async(self._store, batch)
+                    await settled(batch[0], obstore.delete_async(self._store, batch))
             except ObjectNotFound:
                 continue
 

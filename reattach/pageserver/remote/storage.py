@@ -64,6 +64,9 @@ class RemoteStorage(Protocol):
     async def list_objects(self, prefix: str, *, after: str | None = None) -> list[ObjectInfo]:
         """The objects below the directory `prefix`, in name order, only those after the path `after`."""
 
+    async def list_beginning(self, text: str) -> list[ObjectInfo]:
+        """The objects in whose path `text` is followed by something, `/` or not, in name order."""
+
     async def list_children(self, prefix: str) -> list[ObjectInfo]:
         """The objects directly below the directory `prefix`, in name order."""
 

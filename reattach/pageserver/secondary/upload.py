@@ -9,6 +9,7 @@ import time
 from reattach.api.ids import TenantShardId
 from reattach.api.remote_path import heatmap_path
 from reattach.pageserver.remote.storage import RemoteError
+from reattach.pageserver.scope import ScopeClosed
 from reattach.pageserver.secondary.heatmap import heatmap_of, heatmap_period
 from reattach.pageserver.tenant.manager import TenantManager
 from reattach.pageserver.tenant.shard import TenantShard
@@ -24,7 +25,7 @@ _UPLOAD_SECONDS = 10.0
 async def upload_heatmap(tenants: TenantManager, shard_id: TenantShardId, seconds: float | None) -> None:
     """Uploads the heatmap of a shard, if it is attached and active.
 
-    seconds: with it, failing or taking longer is only logged. Without, raises RemoteError.
+    seconds: with it, failing or taking longer is only logged. Without, raises RemoteError, ScopeClosed.
     """
     shard = next((each for each in tenants.attached() if each.id == shard_id), None)
     if shard is None or shard.state.phase is not Phase.ACTIVE:
@@ -35,13 +36,15 @@ async def upload_heatmap(tenants: TenantManager, shard_id: TenantShardId, second
     try:
         async with asyncio.timeout(max(seconds, 0.1)):
             await _upload(shard)
-    except (RemoteError, TimeoutError) as e:
+    except (RemoteError, ScopeClosed, TimeoutError) as e:
         log.info("heatmap of %s was not uploaded: %s", shard_id, e)
 
 
 async def _upload(shard: TenantShard) -> None:
+    """As a task of the shard's scope, so that none comes after its end. Raises RemoteError, ScopeClosed."""
     heatmap = heatmap_of(shard)
-    await shard.context.storage.put(heatmap_path(shard.id), heatmap.to_json_bytes())
+    raw = heatmap.to_json_bytes()
+    await shard.scope.run(shard.context.storage.put(heatmap_path(shard.id), raw))
     log.info("uploaded heatmap of %s, %d timelines", shard.id, len(heatmap.timelines))
 
 

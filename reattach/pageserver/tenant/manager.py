@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Container, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
 from reattach.api.ids import TenantShardId
@@ -16,6 +16,7 @@ from reattach.pageserver.files import move_aside, remove_tree
 from reattach.pageserver.scope import Scope, log_failure
 from reattach.pageserver.secondary.tenant import SecondaryTenant
 from reattach.pageserver.tenant.attach import attach
+from reattach.pageserver.tenant.delete import delete_remote
 from reattach.pageserver.tenant.location import LocationConf, write_location
 from reattach.pageserver.tenant.shard import TenantShard
 from reattach.pageserver.tenant.state import Phase
@@ -129,9 +130,10 @@ class TenantManager:
                 slot.put(current)
             return
         async with self._changing(shard_id) as slot:
+            if isinstance(current, TenantShard) and flush_seconds is not None:
+                await current.flush(flush_seconds)
+            slot.vacate()
             if isinstance(current, TenantShard):
-                if flush_seconds is not None:
-                    await current.flush(flush_seconds)
                 await current.shutdown(DRAIN_SECONDS if flush_seconds is not None else 0)
             elif isinstance(current, SecondaryTenant):
                 await current.shutdown()
@@ -156,19 +158,47 @@ class TenantManager:
             self._check_ready()
             await self._remove_directory(shard_id)
             return
-        current = self._slots[shard_id]
+        async with self._detached(shard_id):
+            pass
+
+    async def delete(self, shard_id: TenantShardId) -> None:
+        """Detaches, then removes everything from remote storage. Meanwhile nobody can attach it here.
+
+        An unsharded id stands for all of the tenant's shards. Raises Conflict if someone else changes one.
+        """
+        async with AsyncExitStack() as stack:
+            held = {shard_id}
+            while (other := self._next_shard(shard_id, held)) is not None:
+                held.add(other)
+                await stack.enter_async_context(self._detached(other))
+            await stack.enter_async_context(self._detached(shard_id))
+            await self._background.run(delete_remote(self._context.storage, shard_id))
+
+    def _next_shard(self, shard_id: TenantShardId, held: Container[TenantShardId]) -> TenantShardId | None:
+        """A shard here of the tenant that an unsharded id stands for, other than those held."""
+        if shard_id.shard_count:
+            return None
+        ours = (id_ for id_ in self._slots if id_.tenant_id == shard_id.tenant_id and id_ not in held)
+        return next(ours, None)
+
+    @asynccontextmanager
+    async def _detached(self, shard_id: TenantShardId) -> AsyncIterator[None]:
+        """Inside, nothing of the tenant shard runs or is on the disk, and nobody can change that."""
+        current = self._slots.get(shard_id)
         async with self._changing(shard_id) as slot:
+            slot.vacate()
             if isinstance(current, TenantShard):
                 await current.shutdown(0)
             elif isinstance(current, SecondaryTenant):
                 await current.shutdown()
             await self._remove_directory(shard_id)
-            slot.put(None)
+            yield
 
     async def reset(self, shard_id: TenantShardId, *, drop_cache: bool) -> None:
         """Detaches and attaches again in the same generation. Raises NotFound."""
         current = self.get_attached(shard_id)
         async with self._changing(shard_id) as slot:
+            slot.vacate()
             # An index upload that is cut off might arrive after the next one of this same generation.
             await current.shutdown(DRAIN_SECONDS)
             if drop_cache:
@@ -209,20 +239,16 @@ class TenantManager:
     async def _changing(self, shard_id: TenantShardId) -> AsyncIterator[_Slot]:
         """The exclusive right to change a slot. If the change fails, what was there and still lives stays."""
         self._check_ready()
-        previous = self._slots.get(shard_id)
-        if previous is None and shard_id in self._slots:
-            raise Conflict("Tenant is already being modified")
+        for id_ in (shard_id, TenantShardId.unsharded(shard_id.tenant_id)):
+            if id_ in self._slots and self._slots[id_] is None:
+                raise Conflict("Tenant is already being modified")
+        slot = _Slot(self._slots.get(shard_id))
         self._slots[shard_id] = None
-        slot = _Slot()
         try:
             with self._background.section():
                 yield slot
-        except BaseException:
-            if isinstance(previous, TenantShard) and previous.state.phase is Phase.STOPPING:
-                previous = None
-            self._fill(shard_id, previous)
-            raise
-        self._fill(shard_id, slot.location)
+        finally:
+            self._fill(shard_id, slot.location)
 
     def _fill(self, shard_id: TenantShardId, location: Location | None) -> None:
         if location is None:
@@ -248,12 +274,16 @@ class TenantManager:
 
 
 class _Slot:
-    """What the slot will hold once the change is complete; nothing removes it."""
+    """What the slot will hold once the change is over; with nothing it will not be there."""
 
-    def __init__(self) -> None:
-        self.location: Location | None = None
+    def __init__(self, location: Location | None) -> None:
+        self.location = location
 
-    def put(self, location: Location | None) -> None:
+    def vacate(self) -> None:
+        """What was there is shut down from now on, so whatever fails does not bring it back."""
+        self.location = None
+
+    def put(self, location: Location) -> None:
         self.location = location
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from fixtures.bucket.server import BucketServer
 from fixtures.ports import PortDistributor
 from fixtures.processes import Launcher
 from reattach.api.ids import TenantId, TenantShardId, TimelineId
@@ -41,6 +42,31 @@ def stopped_pageserver(
 @pytest.fixture
 def pageserver(stopped_pageserver: PageserverProcess) -> PageserverProcess:
     return stopped_pageserver.start()
+
+
+@pytest.fixture
+def remote_bucket(bucket_server: BucketServer, tenant: TenantShardId) -> str:
+    """A bucket of this test's own."""
+    name = f"remote-{tenant.tenant_id}"
+    bucket_server.create_bucket(name)
+    return name
+
+
+@pytest.fixture
+def s3_pageserver(
+    stopped_pageserver: PageserverProcess, bucket_server: BucketServer, remote_bucket: str
+) -> PageserverProcess:
+    """Its remote storage is below `some/prefix` of `remote_bucket`."""
+    stopped_pageserver.configure(
+        remote_storage={
+            "bucket_name": remote_bucket,
+            "bucket_region": bucket_server.region,
+            "prefix_in_bucket": "some/prefix/",
+            "endpoint": bucket_server.endpoint,
+            "timeout": "5s",
+        }
+    )
+    return stopped_pageserver.start(bucket_server.environment("pageserver"))
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""What a pageserver has put into a remote storage directory."""
+"""What a pageserver has put into remote storage."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from fixtures.bucket.server import BucketServer
 from reattach.api.ids import TenantShardId, TimelineId
 
 
@@ -47,3 +48,9 @@ class RemoteTimeline:
             path = self.directory / f"{name}-{metadata['generation']:08x}"
             assert path.exists(), f"{path.name} is referenced and does not exist"
             assert path.stat().st_size == metadata["file_size"]
+
+
+def bucket_keys(server: BucketServer, bucket: str) -> set[str]:
+    """The keys of at most 1000 objects."""
+    listing = server.client().list_objects_v2(Bucket=bucket)
+    return {each["Key"] for each in listing.get("Contents", [])}

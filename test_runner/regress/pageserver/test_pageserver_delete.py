@@ -188,19 +188,3 @@ def test_shutdown_while_deletion_is_paused(
     pageserver.call("DELETE", f"/v1/tenant/{tenant}/timeline/{timeline}", expect=202)
     pageserver.wait_log("at failpoint in_progress_delete")
     assert pageserver.stop() == 0
-
-
-def test_tenant(
-    pageserver: PageserverProcess,
-    bucket: DataDirectory,
-    tenant: TenantShardId,
-    timeline: TimelineId,
-    tmp_path: Path,
-) -> None:
-    """I9 for a whole tenant shard."""
-    pageserver.attach(tenant)
-    pageserver.import_and_activate(tenant, timeline, bucket.root)
-    pageserver.call("DELETE", f"/v1/tenant/{tenant}")
-    pageserver.call("GET", f"/v1/tenant/{tenant}", expect=404)
-    assert list((tmp_path / "remote").rglob("*")) == []
-    assert not (pageserver.workdir / "tenants" / str(tenant)).exists()
