@@ -34,6 +34,7 @@ class Breakage:
 TASK = "reattach/pageserver/import_pgdata/task.py"
 EXECUTOR = "reattach/pageserver/import_pgdata/executor.py"
 PGDATA = "reattach/pageserver/import_pgdata/pgdata.py"
+TENANT_DELETION = "reattach/pageserver/tenant/delete.py"
 UPLOADS = "reattach/pageserver/remote/timeline_client.py"
 IMPORTS = "reattach/storage_controller/imports.py"
 REPORTS = "reattach/storage_controller/db/import_reports.py"
@@ -159,6 +160,13 @@ BREAKAGES = [
         ),
         test="test_import_resume_told_after_activation",
         says="I7 told",
+    ),
+    Breakage(
+        name="delete-only-the-unsharded-prefix",
+        invariant="I9",
+        edits=(Edit(TENANT_DELETION, "storage.list_beginning(prefix)", "storage.list_objects(prefix)"),),
+        test="test_tenant_delete and importing and local_fs",
+        says="tenants/",
     ),
     Breakage(
         name="forget-imports-at-a-restart",

@@ -9,6 +9,7 @@ from typing import Any
 
 from reattach.api.controller import (
     DETACHED,
+    NodeAvailability,
     PlacementPolicy,
     ShardSchedulingPolicy,
     TenantCreateRequest,
@@ -30,6 +31,7 @@ from reattach.storage_controller.state import State
 log = logging.getLogger(__name__)
 
 RECONCILE_TIMEOUT = 30.0
+_POLL = 0.05
 
 
 class Tenants:
@@ -178,8 +180,8 @@ class Tenants:
     async def delete(self, tenant: TenantId) -> None:
         """Detaches the tenant, removes its objects, then its records. Raises NotFound."""
         found = self.shards_of(tenant)
-        waiters = await self.update_policy(tenant, TenantPolicyRequest(placement=DETACHED))
-        await self.wait_for(waiters, RECONCILE_TIMEOUT)
+        await self.update_policy(tenant, TenantPolicyRequest(placement=DETACHED))
+        await self._detach(found)
         node = next((node for node in self._state.nodes.values() if node.is_available), None)
         if node is None:
             raise Conflict(f"Scheduling error: {ScheduleError('No pageservers found')}")
@@ -188,6 +190,31 @@ class Tenants:
         except PageserverError as e:
             raise InternalError(str(e)) from e
         await self.forget(tenant, found)
+
+    async def _detach(self, found: Sequence[Shard]) -> None:
+        """Returns when no node writes for the shards any more, except ones that are given up as offline.
+
+        A node that has just started may be attaching them, but is told nothing before it serves. Raises like
+        `wait_for`.
+        """
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + RECONCILE_TIMEOUT
+        while True:
+            waiters = [self._reconciler.request(shard) for shard in found]
+            await self.wait_for(waiters, max(deadline - loop.time(), 0))
+            arriving = {
+                node
+                for shard in found
+                for node in shard.observed
+                if node in self._state.nodes
+                and self._state.nodes[node].availability is NodeAvailability.WARMING_UP
+            }
+            if not arriving:
+                return
+            if loop.time() >= deadline:
+                names = ", ".join(map(str, sorted(arriving)))
+                raise Timeout(f"node {names} is warming up and may have the tenant attached")
+            await asyncio.sleep(_POLL)
 
     async def drop(self, tenant: TenantId) -> None:
         """Forgets the tenant without asking any pageserver. Raises NotFound."""

@@ -217,6 +217,28 @@ def test_delete_removes_locations_objects_and_rows(cloud: Cloud) -> None:
     )
 
 
+def test_delete_waits_for_a_node_that_has_just_started(make_cloud: MakeCloud) -> None:
+    """I9: it was told to attach, and what it writes must come before the objects are removed, not after."""
+    cloud = make_cloud(nodes=2)
+    tenant = cloud.create_tenant(shards=2)
+    cloud.create_import(tenant)
+    node, other = cloud.node(1), cloud.node(2)
+    node.kill()
+    not_yet = node.hold("GET /v1/utilization")
+    node.start()
+    assert node.attached
+    with ThreadPoolExecutor(1) as pool:
+        deletion = pool.submit(cloud.api.call, "DELETE", f"/v1/tenant/{tenant}")
+        cloud.wait(lambda: cloud.log.count("Updated placement policy to"), "the deletion to begin")
+        with pytest.raises(TimeoutError):
+            deletion.result(timeout=0.3)
+        assert not other.calls("DELETE")
+        not_yet.set()
+        assert deletion.result() == (200, None)
+    assert (node.locations, other.locations) == ({}, {})
+    assert cloud.remote.indices == {}
+
+
 def test_attach_hook_issues_generations(make_cloud: MakeCloud) -> None:
     """The database changes; the pageservers are left to whoever asked."""
     cloud = make_cloud(nodes=2)
