@@ -35,7 +35,14 @@ _FIRST_DELAY_SECONDS = 0.02
 _LONGEST_DELAY_SECONDS = 3.0
 _WARN_AFTER_SECONDS = 3.6
 
-_MAY_SUCCEED_LATER = frozenset({401, 403, 404, 408, 412, 429, 502, 503, 504})
+_NOT_FOUND = 404
+_FORGOTTEN_AFTER = 3
+"""So many answers in a row that there is no such import, when there was one, mean that it is gone."""
+
+_NEVER_RECORDED_SECONDS = 600.0
+"""For so long an import that was never seen may still come: whoever creates it may record it last."""
+
+_MAY_SUCCEED_LATER = frozenset({401, 403, _NOT_FOUND, 408, 412, 429, 502, 503, 504})
 """Answers to a status update that say nothing about the update itself: the row may not be there yet, the
 generation may be on its way."""
 
@@ -66,6 +73,35 @@ class _Retries:
             error,
         )
         await asyncio.sleep(min(_FIRST_DELAY_SECONDS * 2 ** min(self._failures, 10), _LONGEST_DELAY_SECONDS))
+
+
+class _Absence:
+    """Counts answers that there is no such import.
+
+    is_recorded: the controller had it once. Until then its record may only be late.
+    """
+
+    def __init__(self, is_recorded: bool) -> None:
+        self.is_recorded = is_recorded
+        self._in_a_row = 0
+        self._since: float | None = None
+
+    def answered(self, error: TransportError | _Refused) -> None:
+        """Raises ImportInterrupted if nobody will ever answer otherwise."""
+        if not isinstance(error, _Refused) or error.status != _NOT_FOUND:
+            self._in_a_row = 0
+            return
+        self._in_a_row += 1
+        now = time.monotonic()
+        self._since = now if self._since is None else self._since
+        if self.is_recorded and self._in_a_row >= _FORGOTTEN_AFTER:
+            raise ImportInterrupted(f"the storage controller has forgotten the import: {error}") from error
+        if not self.is_recorded and now - self._since >= _NEVER_RECORDED_SECONDS:
+            raise ImportInterrupted(f"the storage controller never recorded the import: {error}") from error
+
+    def found(self) -> None:
+        self.is_recorded = True
+        self._in_a_row = 0
 
 
 class ControllerClient:
@@ -119,28 +155,40 @@ class ImportStatusClient:
     """
 
     def __init__(
-        self, controller: ControllerClient, tenant: TenantShardId, timeline: TimelineId, generation: int
+        self,
+        controller: ControllerClient,
+        tenant: TenantShardId,
+        timeline: TimelineId,
+        generation: int,
+        *,
+        is_recorded: bool = False,
     ) -> None:
+        """is_recorded: an earlier attachment saw the import's row."""
         self._controller = controller
         self._tenant = tenant
         self._timeline = timeline
         self._generation = generation
+        self._absence = _Absence(is_recorded)
         self.recorded: ShardImportStatus | None = None
 
     async def get_status(self) -> ShardImportStatus:
-        """Repeats whatever the answer is: the row of an import is inserted after its timelines are made."""
+        """Repeats whatever the answer is: the row of an import may be inserted after its timelines are made.
+
+        Raises ImportInterrupted if the controller has forgotten the import: it was deleted, or it ended.
+        """
         retries = _Retries()
         while True:
             try:
                 return await self._get()
             except (TransportError, _Refused) as e:
+                self._absence.answered(e)
                 await retries.failed(e)
 
     async def put_status(self, status: ShardImportStatus) -> None:
         """Repeats until the controller has the status.
 
-        Raises ImportInterrupted if the import has ended there with another result, and ImportFailed if the
-        controller understood the update and will not have it.
+        Raises ImportInterrupted if the import has ended there with another result or is forgotten, and
+        ImportFailed if the controller understood the update and will not have it.
         """
         body = PutImportStatusRequest(self._tenant, self._timeline, status, self._generation)
         retries = _Retries()
@@ -148,12 +196,15 @@ class ImportStatusClient:
             try:
                 await self._controller.call("POST", "timeline_import_status", body, type(None))
             except TransportError as e:
+                self._absence.answered(e)
                 await retries.failed(e)
             except _Refused as e:
+                self._absence.answered(e)
                 if e.status not in _MAY_SUCCEED_LATER and await self._is_settled(status, e):
                     return
                 await retries.failed(e)
             else:
+                self._absence.found()
                 self.recorded = status
                 return
 
@@ -174,5 +225,6 @@ class ImportStatusClient:
     async def _get(self) -> ShardImportStatus:
         body = GetImportStatusRequest(self._tenant, self._timeline, self._generation)
         status = await self._controller.call("GET", "timeline_import_status", body, ShardImportStatus)
+        self._absence.found()
         self.recorded = status
         return status

@@ -14,6 +14,7 @@ from reattach.api.remote_path import tenant_prefix
 from reattach.pageserver.blocking import run_blocking
 from reattach.pageserver.files import move_aside, remove_tree
 from reattach.pageserver.layers.index_part import ImportInProgress, IndexPart, IndexPartError
+from reattach.pageserver.layers.timeline_metadata import TimelineMetadata
 from reattach.pageserver.remote.storage import ObjectNotFound, RemoteError, retry_forever
 from reattach.pageserver.scope import log_failure
 from reattach.pageserver.tenant.manifest import load_manifest, upload_manifest_if_changed
@@ -101,7 +102,11 @@ async def _attach(shard: TenantShard) -> None:
         )
         if isinstance(index.import_state, ImportInProgress):
             state = index.import_state
-            shard.start_import(ImportTask(context, timeline, state.location, state.idempotency_key))
+            # An import asks for its status before it writes anything, so one that wrote was answered.
+            is_recorded = index.metadata != TimelineMetadata.before_import()
+            shard.start_import(
+                ImportTask(context, timeline, state.location, state.idempotency_key, is_recorded=is_recorded)
+            )
         else:
             shard.timelines[timeline_id] = timeline
     await upload_manifest_if_changed(

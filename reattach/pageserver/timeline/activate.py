@@ -31,7 +31,9 @@ async def activate_post_import(shard: TenantShard, timeline_id: TimelineId) -> T
         if task.failure is not None:
             raise PreconditionFailed(f"Import failed: {task.failure}")
         if not task.has_succeeded:
-            raise InternalError("Import task ended without a result; the next attach starts it again")
+            raise InternalError(
+                "Import task ended without a result; the next attach, or the same creation, starts it again"
+            )
         client = task.timeline.client
         if isinstance(client.import_state, ImportInProgress):
             client.set_import_state(client.import_state.finish())

@@ -61,7 +61,10 @@ async def create_timeline(shard: TenantShard, request: TimelineCreateRequest) ->
 
 
 def _existing(shard: TenantShard, timeline_id: TimelineId, idempotency_key: str) -> Timeline | None:
-    """The timeline that an equal request created before. Raises the ApiError for one that differs."""
+    """The timeline that an equal request created before, its import under way again if it gave up.
+
+    Raises the ApiError for one that differs.
+    """
     if timeline_id in shard.creating:
         raise TooManyRequests(_IN_PROGRESS)
     if timeline_id in shard.deleting:
@@ -69,6 +72,9 @@ def _existing(shard: TenantShard, timeline_id: TimelineId, idempotency_key: str)
     task = shard.importing.get(timeline_id)
     if task is not None:
         if task.idempotency_key == idempotency_key:
+            if task.ended_without_result and not task.timeline.is_stopping:
+                log.info("the import of %s is asked for again, starting it anew", task.timeline)
+                shard.start_import(task.again())
             return task.timeline
         if task.is_running:
             raise TooManyRequests(_IN_PROGRESS)

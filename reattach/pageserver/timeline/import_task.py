@@ -20,17 +20,31 @@ log = logging.getLogger(__name__)
 
 
 class ImportTask:
-    """Runs at once. `idempotency_key`: of the request that asked for the import."""
+    """Runs at once.
+
+    idempotency_key: of the request that asked for the import. is_recorded: the controller had its row once,
+    so that it does not wait for one that comes late.
+    """
 
     def __init__(
-        self, context: Context, timeline: Timeline, location: ImportLocation, idempotency_key: str
+        self,
+        context: Context,
+        timeline: Timeline,
+        location: ImportLocation,
+        idempotency_key: str,
+        *,
+        is_recorded: bool = False,
     ) -> None:
         self.timeline = timeline
         self.idempotency_key = idempotency_key
         self._context = context
         self._location = location
         self._status = ImportStatusClient(
-            context.controller, timeline.tenant_shard_id, timeline.timeline_id, timeline.generation
+            context.controller,
+            timeline.tenant_shard_id,
+            timeline.timeline_id,
+            timeline.generation,
+            is_recorded=is_recorded,
         )
         self._task = asyncio.create_task(self._run())
 
@@ -51,6 +65,16 @@ class ImportTask:
     def failure(self) -> str | None:
         """Why the import ended without success, None if it did not."""
         return self.recorded_status.message if isinstance(self.recorded_status, Error) else None
+
+    @property
+    def ended_without_result(self) -> bool:
+        return not self.is_running and not (self.has_succeeded or self.failure is not None)
+
+    def again(self) -> ImportTask:
+        """Runs an import anew that has ended without a result, in the same generation."""
+        for layer in self.timeline.layers:
+            layer.written_here = False
+        return ImportTask(self._context, self.timeline, self._location, self.idempotency_key)
 
     async def cancel(self) -> None:
         """Returns when nothing of the import runs any more."""

@@ -245,10 +245,10 @@ def recorded_status(
             raise UnknownImport(f"shard {slug} not found")
         return ShardImportStatus.from_json(unfinished[slug])
     if finished is not None and slug in finished:
-        status = ShardImportStatus.from_json(finished[slug])
-        if isinstance(status, Error):
-            # After a re-attach its pageserver asks again; unless it hears of the end it asks for ever (I11).
-            return status
+        statuses = {shard: ShardImportStatus.from_json(status) for shard, status in finished.items()}
+        if any(isinstance(status, Error) for status in statuses.values()):
+            # It was not activated, so after a re-attach each shard's pageserver asks again (I11).
+            return statuses[slug]
     raise UnknownImport(f"{missing} for {shard.tenant_id}/{timeline} not found")
 
 

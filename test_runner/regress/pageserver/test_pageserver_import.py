@@ -293,6 +293,40 @@ def test_create_that_fails_midway(
         pageserver.call("DELETE", f"/v1/tenant/{tenant}/timeline/{timeline}", expect=404)
 
 
+def test_an_import_that_the_controller_forgot(
+    pageserver: PageserverProcess,
+    bucket: DataDirectory,
+    tenant: TenantShardId,
+    timeline: TimelineId,
+) -> None:
+    """I11: whose row is gone says so and ends, here and after a restart. I10: asked for again, it runs again."""
+    controller = pageserver.controller
+    forgotten = "import task ends without a result: the storage controller has forgotten the import"
+    pageserver.attach(tenant)
+    pageserver.failpoint("import-job-5-taken-pausable", "pause")
+    pageserver.create_import(tenant, timeline, bucket.root)
+    pageserver.wait_log("at failpoint import-job-5-taken-pausable")
+    with controller.lock:
+        controller.imports.clear()
+    pageserver.failpoint("import-job-5-taken-pausable", "off")
+    pageserver.wait_log(forgotten)
+    path = f"/v1/tenant/{tenant}/timeline/{timeline}/activate_post_import"
+    assert "without a result" in pageserver.call("PUT", path, expect=500)["msg"]
+
+    pageserver.kill()
+    asked = len(controller.called("timeline_import_status", "GET"))
+    pageserver.start()
+    pageserver.wait_log(forgotten, 2)
+    assert len(controller.called("timeline_import_status", "GET")) == asked + 3
+
+    pageserver.create_import(tenant, timeline, bucket.root)
+    pageserver.wait_recorded(tenant, timeline)
+    pageserver.create_import(tenant, timeline, bucket.root, insert_row=False)
+    assert len(pageserver.log_lines("starting it anew")) == 1
+    pageserver.activate(tenant, timeline)
+    assert pageserver.get_page(tenant, timeline, REL.block(0)) == bucket.read("pgdata/base/5/16384")[:BLCKSZ]
+
+
 def test_two_imports_of_one_tenant(
     pageserver: PageserverProcess, bucket: DataDirectory, tenant: TenantShardId, timeline: TimelineId
 ) -> None:

@@ -35,17 +35,21 @@ def test_failed_shards_are_told_by_name(cloud: Cloud) -> None:
 
 def test_a_failed_import_stays_failed_for_who_asks_again(cloud: Cloud) -> None:
     """I11: after its end and a re-attach, the pageserver hears of the error instead of asking for ever."""
-    tenant = cloud.create_tenant()
+    tenant = cloud.create_tenant(shards=2)
+    done, failed = cloud.shards(tenant)
     timeline = cloud.create_import(tenant)
-    cloud.report(tenant, timeline, {"Error": "gone"})
+    cloud.report(done, timeline, "Done")
+    cloud.report(failed, timeline, {"Error": "gone"})
     cloud.wait_told(timeline)
     cloud.set_policy(tenant, "Detached")
     cloud.wait_idle()
     cloud.set_policy(tenant, {"Attached": 0})
     cloud.wait_idle()
-    assert cloud.fetch(tenant, timeline) == (200, {"Error": "gone"})
-    assert cloud.report(tenant, timeline, {"Error": "gone"})[0] == 200
-    assert cloud.report(tenant, timeline, "Done")[0] == 500
+    assert cloud.fetch(failed, timeline) == (200, {"Error": "gone"})
+    assert cloud.report(failed, timeline, {"Error": "gone"})[0] == 200
+    assert cloud.report(failed, timeline, "Done")[0] == 500
+    assert cloud.fetch(done, timeline) == (200, "Done")
+    assert cloud.report(done, timeline, {"Error": "other"})[0] == 500
 
 
 def test_control_plane_is_told_until_it_takes_it(cloud: Cloud) -> None:
