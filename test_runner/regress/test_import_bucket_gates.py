@@ -169,6 +169,12 @@ def test_wait_is_bounded(
         fault.wait_until_fired(timeout=0.05)
 
 
+def test_rules_match_only_by_what_they_know(bucket_faults: Faults) -> None:
+    for set_rule in (bucket_faults.on, bucket_faults.gate):
+        with pytest.raises(TypeError, match="cannot match by kye"):
+            set_rule(PUT, kye="k")  # type: ignore[call-arg]
+
+
 def test_gate_that_nobody_met_fails(bucket_server: BucketServer, bucket_faults: Faults) -> None:
     gate = bucket_faults.gate(PUT, key="nobody")
     assert isinstance(gate, Gate)

@@ -299,7 +299,7 @@ def test_an_import_that_the_controller_forgot(
     tenant: TenantShardId,
     timeline: TimelineId,
 ) -> None:
-    """I11: whose row is gone says so and ends, here and after a restart. I10: asked for again, it runs again."""
+    """I11: it ends and says why, here and after a restart. I10: asked for again, it runs again."""
     controller = pageserver.controller
     forgotten = "import task ends without a result: the storage controller has forgotten the import"
     pageserver.attach(tenant)
