@@ -1,4 +1,4 @@
-"""One client connection: HTTP/1.1 on a socket of our own.
+"""One client connection: HTTP/1.1 on a socket of our own, each request answered before the next is taken.
 
 It is not an ASGI server's, because a fault needs what ASGI does not give (a reset at the right byte, a short
 body), and because objects then go from file to socket by sendfile and from socket to object by recv_into,
@@ -15,23 +15,14 @@ import struct
 import time
 from typing import Any, Protocol
 
-import httptools
-
-from reattach.api.bucket import CONTROL_PREFIX, LoggedRequest
 from reattach.import_bucket.blob import Pieces
-from reattach.import_bucket.body import MAX_BODY_BYTES, BadBody, Receiver
-from reattach.import_bucket.request import BadTarget, Request, parse_request
+from reattach.import_bucket.reader import Intake, RequestReader
+from reattach.import_bucket.request import Request
 from reattach.import_bucket.responses import Response, S3Error, error_response, render_head
 from reattach.import_bucket.sender import Ending, Sender
 
 log = logging.getLogger(__name__)
 
-_MAX_HEAD = 64 * 1024
-_MAX_AHEAD = 1 << 20
-_READ = 256 * 1024
-# How much one connection may receive before others get their turn.
-_TURN = 4 << 20
-_CONTROL = CONTROL_PREFIX.encode()
 _RESET = struct.pack("ii", 1, 0)
 _FAILED = S3Error(500, "InternalError", "the bucket failed, see its log")
 
@@ -44,16 +35,11 @@ class DropConnection(Exception):
     """A fault: the connection is reset in place of an answer."""
 
 
-class Service(Protocol):
+class Service(Intake, Protocol):
     """What a connection asks of its server."""
 
     loop: asyncio.AbstractEventLoop
     connections: set[Connection]
-    scratch: memoryview
-
-    def begin(self) -> LoggedRequest: ...
-
-    def new_receiver(self, length: int | None, payload_length: int | None, chunked: bool) -> Receiver: ...
 
     def answer_now(self, request: Request) -> Response | None:
         """The answer if nothing must be waited for. Raises S3Error."""
@@ -67,47 +53,6 @@ class Service(Protocol):
         """The connection waits for `resume`."""
 
 
-class _Head:
-    """Collects what httptools finds in a request's head."""
-
-    def __init__(self) -> None:
-        self.url = b""
-        self.headers: dict[str, str] = {}
-        self.keep_alive = False
-        self.parser = httptools.HttpRequestParser(self)
-
-    def on_url(self, url: bytes) -> None:
-        self.url += url
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        key = name.decode("latin-1").lower()
-        text = value.decode("latin-1")
-        self.headers[key] = f"{self.headers[key]},{text}" if key in self.headers else text
-
-    def on_headers_complete(self) -> None:
-        # Only now: at the end of the message the parser has forgotten it.
-        self.keep_alive = self.parser.should_keep_alive()
-
-
-class _ChunkedBody:
-    """A body in chunked transfer coding, which httptools reads."""
-
-    def __init__(self, receiver: Receiver, head: bytes) -> None:
-        self.done = False
-        self._receiver = receiver
-        self._parser = httptools.HttpRequestParser(self)
-        self._parser.feed_data(head)
-
-    def on_body(self, data: bytes) -> None:
-        self._receiver.feed(memoryview(data))
-
-    def on_message_complete(self) -> None:
-        self.done = True
-
-    def feed(self, data: bytes) -> None:
-        self._parser.feed_data(data)
-
-
 class Connection:
     """Reads requests one at a time and answers each before the next."""
 
@@ -115,16 +60,10 @@ class Connection:
         self._service = service
         self._sock = sock
         self._fd = sock.fileno()
-        self._ahead = bytearray()  # bytes of requests that are not yet looked at
         self._reading = True
         self._closed = False
+        self._reader = RequestReader(service, sock, self._dispatch, self._refuse)
         # The request under way.
-        self._busy = False
-        self._request: Request | None = None
-        self._logged: LoggedRequest | None = None
-        self._receiver: Receiver | None = None
-        self._chunked: _ChunkedBody | None = None
-        self._keep_alive = True
         self._task: asyncio.Task[None] | None = None
         self._waiting: asyncio.Future[Any] | None = None
         self._body: Pieces | None = None
@@ -134,13 +73,15 @@ class Connection:
 
     @property
     def is_busy(self) -> bool:
-        return self._busy or self._receiver is not None
+        return self._reader.is_busy
 
     # Reading
 
     def _on_readable(self) -> None:
         try:
-            self._read()
+            self._reader.read()
+            if self._reader.is_full:
+                self._stop_reading()
         except (BlockingIOError, InterruptedError):
             pass
         except OSError:
@@ -149,170 +90,16 @@ class Connection:
             log.exception("a connection failed")
             self.abort()
 
-    def _read(self) -> None:
-        if self._receiver is not None and self._chunked is None:
-            self._read_body(self._receiver)
-            return
-        scratch = self._service.scratch
-        size = self._sock.recv_into(scratch, _READ)
-        if size == 0:
-            self._lost()
-            return
-        data = bytes(scratch[:size])
-        if self._chunked is not None:
-            self._feed_chunked(data)
-        elif self._busy:
-            self._ahead += data
-            if len(self._ahead) > _MAX_AHEAD:
-                self._stop_reading()
-        else:
-            self._ahead += data
-            self._next_request()
-
-    def _read_body(self, receiver: Receiver) -> None:
-        turn = _TURN
-        while turn > 0 and receiver.remaining:
-            target = receiver.target()
-            if target is not None:
-                size = self._sock.recv_into(target)
-                receiver.placed(size)
-            else:
-                scratch = self._service.scratch
-                size = self._sock.recv_into(scratch, min(receiver.remaining, len(scratch)))
-                try:
-                    receiver.feed(scratch[:size])
-                except BadBody as e:
-                    self._refuse(S3Error(400, "InvalidRequest", str(e)))
-                    return
-            if size == 0:
-                self._lost()
-                return
-            turn -= size
-        if not receiver.remaining:
-            self._body_arrived(receiver)
-
-    def _next_request(self) -> None:
-        """Looks for a request's head in what has been read."""
-        end = self._ahead.find(b"\r\n\r\n")
-        if end < 0:
-            if len(self._ahead) > _MAX_HEAD:
-                self._begin_log()
-                self._refuse(
-                    S3Error(431, "RequestHeaderSectionTooLarge", "Your request headers are too large.")
-                )
-            return
-        raw = bytes(self._ahead[: end + 4])
-        del self._ahead[: end + 4]
-        head = _Head()
-        try:
-            head.parser.feed_data(raw)
-        except httptools.HttpParserUpgrade:
-            pass  # an offer that need not be taken
-        except httptools.HttpParserError:
-            self._begin_log()
-            self._refuse(S3Error(400, "BadRequest", "An error occurred when parsing the HTTP request."))
-            return
-        self._keep_alive = head.keep_alive
-        is_control = head.url.startswith(_CONTROL)
-        if is_control:
-            self._logged = LoggedRequest(seq=0, time=0.0, started=0.0)
-        else:
-            self._begin_log()
-        assert self._logged is not None
-        try:
-            self._request = parse_request(
-                head.parser.get_method().decode("latin-1"), head.url, head.headers, self._logged
-            )
-        except BadTarget:
-            self._refuse(S3Error(400, "InvalidURI", "Couldn't parse the specified URI."))
-            return
-        self._expect_body(head.headers, raw)
-
-    def _begin_log(self) -> None:
-        self._logged = self._service.begin()
-
-    def _expect_body(self, headers: dict[str, str], raw_head: bytes) -> None:
-        coded = "transfer-encoding" in headers
-        text = headers.get("content-length", "0")
-        if not coded and not text.isdigit():
-            self._refuse(S3Error(400, "InvalidRequest", "Content-Length is not a number"))
-            return
-        length = None if coded else int(text)
-        if length == 0:
-            self._dispatch()
-            return
-        if length is not None and length > MAX_BODY_BYTES:
-            message = "Your proposed upload exceeds the maximum allowed object size."
-            self._refuse(S3Error(400, "EntityTooLarge", message))
-            return
-        chunked = headers.get("x-amz-content-sha256", "").startswith(
-            "STREAMING-"
-        ) or "aws-chunked" in headers.get("content-encoding", "")
-        payload = headers.get("x-amz-decoded-content-length", "") if chunked else ""
-        try:
-            self._receiver = self._service.new_receiver(
-                length, int(payload) if payload.isdigit() else None, chunked
-            )
-        except OSError as e:
-            self._refuse(S3Error(500, "InternalError", f"cannot spool the body: {e.strerror}"))
-            return
-        if headers.get("expect", "").lower() == "100-continue" and not self._ahead:
-            self._sock.send(b"HTTP/1.1 100 Continue\r\n\r\n")
-        if coded:
-            self._chunked = _ChunkedBody(self._receiver, raw_head)
-        self._take_ahead()
-
-    def _take_ahead(self) -> None:
-        """Gives the body the bytes that were read along with the head."""
-        receiver = self._receiver
-        assert receiver is not None
-        if self._chunked is not None:
-            if self._ahead:
-                data = bytes(self._ahead)
-                self._ahead.clear()
-                self._feed_chunked(data)
-            return
-        assert receiver.remaining is not None
-        early = bytes(self._ahead[: receiver.remaining])
-        del self._ahead[: len(early)]
-        if early:
+    def _continue(self) -> None:
+        if not self._closed and not self._reader.is_busy:
             try:
-                receiver.feed(memoryview(early))
-            except BadBody as e:
-                self._refuse(S3Error(400, "InvalidRequest", str(e)))
-                return
-        if not receiver.remaining:
-            self._body_arrived(receiver)
-
-    def _feed_chunked(self, data: bytes) -> None:
-        assert self._chunked is not None and self._receiver is not None
-        try:
-            self._chunked.feed(data)
-        except (httptools.HttpParserError, BadBody) as e:
-            self._refuse(S3Error(400, "InvalidRequest", f"cannot read the chunked body: {e}"))
-            return
-        if self._chunked.done:
-            # httptools does not tell where the message ended, so what may follow it is not looked at.
-            self._keep_alive = False
-            self._body_arrived(self._receiver)
-
-    def _body_arrived(self, receiver: Receiver) -> None:
-        assert self._request is not None
-        self._receiver = self._chunked = None
-        self._request.logged.bytes_in = receiver.received
-        try:
-            self._request.body, self._request.trailers = receiver.finish()
-        except BadBody as e:
-            self._refuse(S3Error(400, "IncompleteBody", str(e)))
-            return
-        self._dispatch()
+                self._reader.next_request()
+            except OSError:
+                self._lost()
 
     # Answering
 
-    def _dispatch(self) -> None:
-        request = self._request
-        assert request is not None
-        self._busy = True
+    def _dispatch(self, request: Request) -> None:
         is_control = request.logged.seq == 0
         try:
             response = None if is_control else self._service.answer_now(request)
@@ -365,19 +152,16 @@ class Connection:
 
     def _refuse(self, error: S3Error) -> None:
         """Answers a request that was not read to its end, and closes."""
-        self._receiver = self._chunked = None
-        self._busy = True
-        self._keep_alive = False
-        assert self._logged is not None
-        method = self._request.method if self._request is not None else ""
-        self._respond(error_response(error, method, self._logged.seq))
+        request, logged = self._reader.request, self._reader.logged
+        assert logged is not None
+        self._respond(error_response(error, "" if request is None else request.method, logged.seq))
 
     def _respond(self, response: Response) -> None:
-        logged = self._logged
+        logged = self._reader.logged
         assert logged is not None
         logged.status = response.status
         self._body = response.body
-        self._sender.send(render_head(response, logged.seq, self._keep_alive), response, logged)
+        self._sender.send(render_head(response, logged.seq, self._reader.keep_alive), response, logged)
 
     def _sent(self, ending: Ending) -> None:
         """Everything that was to go out is out."""
@@ -391,24 +175,18 @@ class Connection:
             case "close":
                 self._close()
                 return
-        assert self._logged is not None
-        self._logged.whole = True
+        logged = self._reader.logged
+        assert logged is not None
+        logged.whole = True
         self._end_request()
-        if not self._keep_alive:
+        if not self._reader.keep_alive:
             self._close()
-        elif self._ahead:
+        elif self._reader.has_more:
             # Not from here: a client that sends many requests at once must not grow the stack.
             self._service.loop.call_soon(self._continue)
         if not self._reading and not self._closed:
             self._reading = True
             self._service.loop.add_reader(self._fd, self._on_readable)
-
-    def _continue(self) -> None:
-        if not self._closed and not self.is_busy:
-            try:
-                self._next_request()
-            except OSError:
-                self._lost()
 
     def resume(self) -> None:
         """Sends what a stall held back."""
@@ -419,12 +197,11 @@ class Connection:
         if self._body is not None:
             self._body.close()
             self._body = None
-        if self._logged is not None and self._logged.ended is None:
-            self._logged.ended = time.monotonic()
-        self._logged = None
-        self._request = None
+        logged = self._reader.logged
+        if logged is not None and logged.ended is None:
+            logged.ended = time.monotonic()
+        self._reader.release()
         self._task = None
-        self._busy = False
 
     # Ending
 
@@ -453,9 +230,7 @@ class Connection:
         self._stop_reading()
         self._sender.stop()
         self._service.connections.discard(self)
-        if self._receiver is not None and self._logged is not None:
-            self._logged.bytes_in = self._receiver.received
-        self._receiver = self._chunked = None
+        self._reader.stop()
         if self._waiting is not None:
             self._waiting.cancel()
         self._end_request()
