@@ -13,6 +13,7 @@ from fixtures.processes import Launcher
 from reattach.api.ids import TenantId, TenantShardId, TimelineId
 from test_runner.regress.pageserver.one_pageserver import PageserverProcess
 from test_runner.regress.pageserver.scripted_controller import FakeController, serve_controller
+from test_runner.regress.pageserver.subject import Subject
 from test_runner.unit.import_pgdata.data_directory import DataDirectory, small_data_directory
 
 
@@ -42,6 +43,17 @@ def stopped_pageserver(
 @pytest.fixture
 def pageserver(stopped_pageserver: PageserverProcess) -> PageserverProcess:
     return stopped_pageserver.start()
+
+
+@pytest.fixture
+def second(
+    launcher: Launcher, port_distributor: PortDistributor, controller: FakeController, tmp_path: Path
+) -> Iterator[PageserverProcess]:
+    """Another pageserver with the same remote storage and controller."""
+    server = PageserverProcess.create(launcher, controller, port_distributor, tmp_path, node_id=2)
+    yield server.start()
+    server.kill()
+    server.session.close()
 
 
 @pytest.fixture
@@ -77,3 +89,17 @@ def tenant() -> TenantShardId:
 @pytest.fixture
 def timeline() -> TimelineId:
     return TimelineId.generate()
+
+
+@pytest.fixture
+def subject(
+    pageserver: PageserverProcess, bucket: DataDirectory, tenant: TenantShardId, timeline: TimelineId
+) -> Subject:
+    return Subject(pageserver, bucket, tenant, timeline)
+
+
+@pytest.fixture
+def s3_subject(
+    s3_pageserver: PageserverProcess, bucket: DataDirectory, tenant: TenantShardId, timeline: TimelineId
+) -> Subject:
+    return Subject(s3_pageserver, bucket, tenant, timeline)

@@ -2,71 +2,59 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from dataclasses import replace
 
 import pytest
 
 from fixtures.processes import wait_for
 from reattach.api.ids import TenantShardId, TimelineId
-from reattach.api.key import BLCKSZ, CONTROLFILE_KEY, Key, RelTag
-from test_runner.regress.pageserver.one_pageserver import PageserverProcess
-from test_runner.regress.pageserver.remote_files import RemoteTimeline
-from test_runner.unit.import_pgdata.data_directory import DataDirectory
+from reattach.api.key import BLCKSZ, CONTROLFILE_KEY, Key
+from test_runner.regress.pageserver.subject import REL, REL_PATH, Subject
 
-REL = RelTag(1663, 5, 16384, 0)
-REL_PATH = "pgdata/base/5/16384"
 JOBS = 10
 THRESHOLD = 2
 
 
-def assert_relation_is_there(
-    pageserver: PageserverProcess, tenant: TenantShardId, timeline: TimelineId, bucket: DataDirectory
-) -> None:
+def assert_relation_is_there(subject: Subject) -> None:
     """I8, for one relation, the control file and the first block that is not there."""
-    source = bucket.read(REL_PATH)
-    blocks = len(source) // BLCKSZ
+    blocks = len(subject.bucket.read(REL_PATH)) // BLCKSZ
     for block in (0, 1, blocks - 1):
-        page = pageserver.get_page(tenant, timeline, REL.block(block))
-        assert page == source[block * BLCKSZ : (block + 1) * BLCKSZ]
-    assert pageserver.get_page(tenant, timeline, CONTROLFILE_KEY) == bucket.read("pgdata/global/pg_control")
-    missing = pageserver.call(
-        "GET", f"/v1/tenant/{tenant}/timeline/{timeline}/getpage?key={REL.block(blocks)}", expect=500
-    )
+        assert subject.get_page(REL.block(block)) == subject.source_page(block)
+    assert subject.get_page(CONTROLFILE_KEY) == subject.bucket.read("pgdata/global/pg_control")
+    path = f"{subject.path}/getpage?key={REL.block(blocks)}"
+    missing = subject.pageserver.call("GET", path, expect=500)
     assert f"could not find data for key [{REL.block(blocks)}" in missing["msg"]
 
 
-def test_import_activate_read(
-    pageserver: PageserverProcess, bucket: DataDirectory, tenant: TenantShardId, timeline: TimelineId
-) -> None:
+def test_import_activate_read(subject: Subject) -> None:
     """I8: what getpage answers after activation are the bucket's bytes."""
-    pageserver.attach(tenant)
-    created = pageserver.create_import(tenant, timeline, bucket.root)
+    pageserver = subject.pageserver
+    subject.attach()
+    created = subject.create_import()
     assert (created["state"], created["pg_version"]) == ("Loading", 15)
     assert created["last_record_lsn"] == "0/0"
-    pageserver.wait_recorded(tenant, timeline)
-    pageserver.call("GET", f"/v1/tenant/{tenant}/timeline/{timeline}", expect=404)
-    assert pageserver.call("GET", f"/v1/tenant/{tenant}/timeline") == []
-    info = pageserver.activate(tenant, timeline)
+    subject.wait_recorded()
+    pageserver.call("GET", subject.path, expect=404)
+    assert pageserver.call("GET", f"/v1/tenant/{subject.tenant}/timeline") == []
+    info = subject.activate()
     assert info["initdb_lsn"] == info["min_readable_lsn"] == info["prev_record_lsn"] == "0/1500028"
     assert info["disk_consistent_lsn"] == info["last_record_lsn"] == "0/1500030"
     assert info["remote_consistent_lsn_visible"] == "0/1500030"
-    assert_relation_is_there(pageserver, tenant, timeline, bucket)
-    assert pageserver.activate(tenant, timeline) == info
+    assert_relation_is_there(subject)
+    assert subject.activate() == info
     pageserver.kill()
     pageserver.start()
-    assert_relation_is_there(pageserver, tenant, timeline, bucket)
+    assert_relation_is_there(subject)
 
 
-def test_values_route(
-    pageserver: PageserverProcess, bucket: DataDirectory, tenant: TenantShardId, timeline: TimelineId
-) -> None:
-    pageserver.attach(tenant)
-    pageserver.import_and_activate(tenant, timeline, bucket.root)
+def test_values_route(subject: Subject) -> None:
+    subject.attach()
+    subject.import_and_activate()
     found: dict[Key, bytes] = {}
     start: str | None = str(REL.block(0))
     while start is not None:
-        path = f"/v1/tenant/{tenant}/timeline/{timeline}/values?start={start}&end={REL.block(1000)}"
-        response = pageserver.request("GET", path)
+        path = f"{subject.path}/values?start={start}&end={REL.block(1000)}"
+        response = subject.pageserver.request("GET", path)
         assert response.status_code == 200
         frames = response.content
         while frames:
@@ -74,36 +62,29 @@ def test_values_route(
             found[Key.from_bytes(frames[:18])] = frames[22 : 22 + length]
             frames = frames[22 + length :]
         start = response.headers.get("x-next-key")
-    assert b"".join(found[key] for key in sorted(found)) == bucket.read(REL_PATH)
+    assert b"".join(found[key] for key in sorted(found)) == subject.bucket.read(REL_PATH)
 
 
-def test_killed_between_checkpoints(
-    pageserver: PageserverProcess,
-    bucket: DataDirectory,
-    tenant: TenantShardId,
-    timeline: TimelineId,
-    tmp_path: Path,
-) -> None:
+def test_killed_between_checkpoints(subject: Subject) -> None:
     """I2, I5, I10: killed after job 5 was taken, it goes on after job 4 with what is durable."""
-    generation = pageserver.attach(tenant)
-    pageserver.failpoint("import-job-5-taken-pausable", "pause")
-    pageserver.create_import(tenant, timeline, bucket.root)
-    pageserver.wait_log("at failpoint import-job-5-taken-pausable")
-    progress = pageserver.recorded(tenant, timeline)["InProgress"]["V1"]
+    pageserver = subject.pageserver
+    generation = subject.attach()
+    subject.import_until("import-job-5-taken-pausable")
+    progress = subject.recorded()["InProgress"]["V1"]
     assert (progress["jobs"], progress["completed"]) == (JOBS, 4)
     pageserver.kill()
-    remote = RemoteTimeline(tmp_path / "remote", tenant, timeline)
+    remote = subject.remote
     remote.assert_index_is_durable(generation)
     assert len(remote.referenced(generation)) >= 4
     before = len(pageserver.log_lines("import job .* started"))
     pageserver.start()
-    pageserver.wait_recorded(tenant, timeline)
+    subject.wait_recorded()
     started = [
         line.split("import job ")[1] for line in pageserver.log_lines("import job .* started")[before:]
     ]
     assert started == [f"{job}/{JOBS} started" for job in range(5, JOBS + 1)]
-    pageserver.activate(tenant, timeline)
-    assert_relation_is_there(pageserver, tenant, timeline, bucket)
+    subject.activate()
+    assert_relation_is_there(subject)
     pageserver.call("PUT", "/v1/deletion_queue/flush?execute=true")
     remote.assert_index_is_durable(generation + 1)
     # What was uploaded after the last index of a killed process is known to nobody; deletion removes it.
@@ -111,72 +92,57 @@ def test_killed_between_checkpoints(
     assert all(name.endswith(f"-{generation:08x}") for name in unknown)
 
 
-def test_reset_in_the_same_generation(
-    pageserver: PageserverProcess,
-    bucket: DataDirectory,
-    tenant: TenantShardId,
-    timeline: TimelineId,
-    tmp_path: Path,
-) -> None:
+def test_reset_in_the_same_generation(subject: Subject) -> None:
     """I10: layers that an earlier attachment wrote in this very generation are replaced, not an error."""
-    generation = pageserver.attach(tenant)
-    pageserver.failpoint("import-job-5-taken-pausable", "pause")
-    pageserver.create_import(tenant, timeline, bucket.root)
-    pageserver.wait_log("at failpoint import-job-5-taken-pausable")
+    pageserver = subject.pageserver
+    generation = subject.attach()
+    subject.import_until("import-job-5-taken-pausable")
     # An index that lists jobs after the last checkpoint, as one that an eager flush uploaded would.
-    pageserver.location(tenant, "AttachedStale", generation, query="?flush_ms=10000")
-    pageserver.location(tenant, "AttachedSingle", generation)
-    remote = RemoteTimeline(tmp_path / "remote", tenant, timeline)
+    pageserver.location(subject.tenant, "AttachedStale", generation, query="?flush_ms=10000")
+    pageserver.location(subject.tenant, "AttachedSingle", generation)
+    remote = subject.remote
     assert len(remote.referenced(generation)) > 4
-    pageserver.call("POST", f"/v1/tenant/{tenant}/reset")
+    pageserver.call("POST", f"/v1/tenant/{subject.tenant}/reset")
     pageserver.failpoint("import-job-5-taken-pausable", "off")
-    pageserver.wait_recorded(tenant, timeline)
-    pageserver.activate(tenant, timeline)
-    assert_relation_is_there(pageserver, tenant, timeline, bucket)
+    subject.wait_recorded()
+    subject.activate()
+    assert_relation_is_there(subject)
     pageserver.call("PUT", "/v1/deletion_queue/flush?execute=true")
     remote.assert_index_is_durable(generation)
     assert remote.layers() == remote.referenced(generation)
 
 
-def test_reset_before_the_first_checkpoint(
-    pageserver: PageserverProcess,
-    bucket: DataDirectory,
-    tenant: TenantShardId,
-    timeline: TimelineId,
-    tmp_path: Path,
-) -> None:
+def test_reset_before_the_first_checkpoint(subject: Subject) -> None:
     """A wipe must not delete, some time later, the objects that were written again under the same names."""
-    generation = pageserver.attach(tenant)
-    pageserver.failpoint("import-job-1-taken-pausable", "pause")
-    pageserver.create_import(tenant, timeline, bucket.root)
-    pageserver.wait_log("at failpoint import-job-1-taken-pausable")
-    pageserver.location(tenant, "AttachedStale", generation, query="?flush_ms=10000")
-    pageserver.location(tenant, "AttachedSingle", generation)
-    remote = RemoteTimeline(tmp_path / "remote", tenant, timeline)
+    pageserver = subject.pageserver
+    generation = subject.attach()
+    subject.import_until("import-job-1-taken-pausable")
+    pageserver.location(subject.tenant, "AttachedStale", generation, query="?flush_ms=10000")
+    pageserver.location(subject.tenant, "AttachedSingle", generation)
+    remote = subject.remote
     assert remote.referenced(generation)
-    pageserver.call("POST", f"/v1/tenant/{tenant}/reset")
+    pageserver.call("POST", f"/v1/tenant/{subject.tenant}/reset")
     pageserver.failpoint("import-job-1-taken-pausable", "off")
-    pageserver.wait_recorded(tenant, timeline)
+    subject.wait_recorded()
     pageserver.call("PUT", "/v1/deletion_queue/flush?execute=true")
     remote.assert_index_is_durable(generation)
-    pageserver.activate(tenant, timeline)
-    assert_relation_is_there(pageserver, tenant, timeline, bucket)
+    subject.activate()
+    assert_relation_is_there(subject)
 
 
-def test_shards_keep_their_own_keys(
-    pageserver: PageserverProcess, bucket: DataDirectory, tenant: TenantShardId, timeline: TimelineId
-) -> None:
+def test_shards_keep_their_own_keys(subject: Subject) -> None:
     """I8: no shard's layers have a key that it has no use for; each page is on exactly one shard."""
-    shards = [TenantShardId(tenant.tenant_id, number, 2) for number in range(2)]
+    pageserver = subject.pageserver
+    shards = [TenantShardId(subject.tenant.tenant_id, number, 2) for number in range(2)]
     owners: dict[int, list[int]] = {}
     for shard in shards:
         generation = pageserver.controller.next_generation(str(shard))
         pageserver.location(shard, "AttachedSingle", generation, shard_stripe_size=4)
-        pageserver.create_import(shard, timeline, bucket.root)
+        pageserver.create_import(shard, subject.timeline, subject.bucket.root)
     for shard in shards:
-        pageserver.wait_recorded(shard, timeline)
-        pageserver.activate(shard, timeline)
-        base = f"/v1/tenant/{shard}/timeline/{timeline}"
+        pageserver.wait_recorded(shard, subject.timeline)
+        pageserver.activate(shard, subject.timeline)
+        base = f"/v1/tenant/{shard}/timeline/{subject.timeline}"
         layers = pageserver.call("GET", f"{base}/layer")["historic_layers"]
         assert layers
         counts = [
@@ -193,51 +159,45 @@ def test_shards_keep_their_own_keys(
     assert {each[0] for each in owners.values()} == {0, 1}
 
 
-def test_a_failed_import_is_never_activated(
-    pageserver: PageserverProcess,
-    bucket: DataDirectory,
-    tenant: TenantShardId,
-    timeline: TimelineId,
-    tmp_path: Path,
-) -> None:
+def test_a_failed_import_is_never_activated(subject: Subject) -> None:
     """I6, I11: the error names the object; activation is refused; the index never says Done."""
-    (bucket.root / "pgdata/base/5/pg_filenode.map").unlink()
-    generation = pageserver.attach(tenant)
-    pageserver.create_import(tenant, timeline, bucket.root)
+    pageserver = subject.pageserver
+    (subject.bucket.root / "pgdata/base/5/pg_filenode.map").unlink()
+    generation = subject.attach()
+    subject.create_import()
     reason = wait_for(
-        lambda: (pageserver.recorded(tenant, timeline) or {}).get("Error"),
+        lambda: (subject.recorded() or {}).get("Error"),
         what="an error",
         timeout=20,
         alive=pageserver.running,
     )
     assert "pgdata/base/5/pg_filenode.map" in reason
-    path = f"/v1/tenant/{tenant}/timeline/{timeline}/activate_post_import"
+    path = f"{subject.path}/activate_post_import"
     wait_for(lambda: pageserver.request("PUT", path).status_code == 412, what="a refusal", timeout=10)
     assert reason in pageserver.call("PUT", path, expect=412)["msg"]
     pageserver.kill()
     pageserver.start()
     pageserver.wait_log("shard status is terminal already", 1)
     wait_for(lambda: pageserver.request("PUT", path).status_code == 412, what="a refusal", timeout=10)
-    index = RemoteTimeline(tmp_path / "remote", tenant, timeline).index(generation)
+    index = subject.remote.index(generation)
     assert list(index["import_pgdata"]["V1"]) == ["InProgress"]
 
 
-def test_a_bucket_that_cannot_be_opened_is_an_error(
-    pageserver: PageserverProcess, tenant: TenantShardId, timeline: TimelineId
-) -> None:
+def test_a_bucket_that_cannot_be_opened_is_an_error(subject: Subject) -> None:
     """I11: not even a bucket client can be made of this location."""
-    pageserver.attach(tenant)
+    pageserver = subject.pageserver
+    subject.attach()
     body = {
-        "new_timeline_id": str(timeline),
+        "new_timeline_id": str(subject.timeline),
         "import_pgdata": {
             "location": {"LocalFs": {"path": "/proc/no/such/place"}},
             "idempotency_key": "key",
         },
     }
-    pageserver.call("POST", f"/v1/tenant/{tenant}/timeline", body, expect=201)
-    pageserver.controller.expect_import(str(tenant), str(timeline))
+    pageserver.call("POST", f"/v1/tenant/{subject.tenant}/timeline", body, expect=201)
+    pageserver.controller.expect_import(str(subject.tenant), str(subject.timeline))
     reason = wait_for(
-        lambda: (pageserver.recorded(tenant, timeline) or {}).get("Error"),
+        lambda: (subject.recorded() or {}).get("Error"),
         what="an error",
         timeout=20,
         alive=pageserver.running,
@@ -245,27 +205,24 @@ def test_a_bucket_that_cannot_be_opened_is_an_error(
     assert "/proc/no" in reason
 
 
-def test_create_again(
-    pageserver: PageserverProcess, bucket: DataDirectory, tenant: TenantShardId, timeline: TimelineId
-) -> None:
+def test_create_again(subject: Subject) -> None:
     """I10: whoever lost the answer of a create repeats it, and gets it whatever the import has come to."""
+    pageserver = subject.pageserver
 
     def create(key: str, expect: int) -> str:
         answer = pageserver.create_import(
-            tenant, timeline, bucket.root, key=key, expect=expect, insert_row=False
+            subject.tenant, subject.timeline, subject.bucket.root, key=key, expect=expect, insert_row=False
         )
         return str(answer.get("msg"))
 
-    pageserver.attach(tenant)
-    pageserver.failpoint("import-timeline-pre-execute-pausable", "pause")
-    pageserver.create_import(tenant, timeline, bucket.root)
-    pageserver.wait_log("at failpoint import-timeline-pre-execute-pausable")
+    subject.attach()
+    subject.import_until("import-timeline-pre-execute-pausable")
     create("key", 201)
     assert create("other", 429) == "creation of timeline with the given ID is in progress"
     pageserver.failpoint("import-timeline-pre-execute-pausable", "off")
-    pageserver.wait_recorded(tenant, timeline)
+    subject.wait_recorded()
     create("key", 201)
-    pageserver.activate(tenant, timeline)
+    subject.activate()
     create("key", 201)
     assert create("other", 409) == "timeline already exists with different parameters"
     pageserver.kill()
@@ -275,42 +232,31 @@ def test_create_again(
 
 
 @pytest.mark.parametrize("again", [True, False], ids=["kept", "undone"])
-def test_create_that_fails_midway(
-    pageserver: PageserverProcess,
-    bucket: DataDirectory,
-    tenant: TenantShardId,
-    timeline: TimelineId,
-    again: bool,
-) -> None:
-    pageserver.attach(tenant)
+def test_create_that_fails_midway(subject: Subject, again: bool) -> None:
+    pageserver = subject.pageserver
+    subject.attach()
     pageserver.failpoint("after-timeline-dir-creation", "return")
-    pageserver.create_import(tenant, timeline, bucket.root, expect=500, insert_row=False)
+    subject.create_import(expect=500, insert_row=False)
     pageserver.failpoint("after-timeline-dir-creation", "off")
-    assert not pageserver.timeline_dir(tenant, timeline).exists()
+    assert not subject.directory.exists()
     if again:
-        pageserver.import_and_activate(tenant, timeline, bucket.root)
+        subject.import_and_activate()
     else:
-        pageserver.call("DELETE", f"/v1/tenant/{tenant}/timeline/{timeline}", expect=404)
+        pageserver.call("DELETE", subject.path, expect=404)
 
 
-def test_an_import_that_the_controller_forgot(
-    pageserver: PageserverProcess,
-    bucket: DataDirectory,
-    tenant: TenantShardId,
-    timeline: TimelineId,
-) -> None:
+def test_an_import_that_the_controller_forgot(subject: Subject) -> None:
     """I11: it ends and says why, here and after a restart. I10: asked for again, it runs again."""
+    pageserver = subject.pageserver
     controller = pageserver.controller
     forgotten = "import task ends without a result: the storage controller has forgotten the import"
-    pageserver.attach(tenant)
-    pageserver.failpoint("import-job-5-taken-pausable", "pause")
-    pageserver.create_import(tenant, timeline, bucket.root)
-    pageserver.wait_log("at failpoint import-job-5-taken-pausable")
+    subject.attach()
+    subject.import_until("import-job-5-taken-pausable")
     with controller.lock:
         controller.imports.clear()
     pageserver.failpoint("import-job-5-taken-pausable", "off")
     pageserver.wait_log(forgotten)
-    path = f"/v1/tenant/{tenant}/timeline/{timeline}/activate_post_import"
+    path = f"{subject.path}/activate_post_import"
     assert "without a result" in pageserver.call("PUT", path, expect=500)["msg"]
 
     pageserver.kill()
@@ -319,61 +265,56 @@ def test_an_import_that_the_controller_forgot(
     pageserver.wait_log(forgotten, 2)
     assert len(controller.called("timeline_import_status", "GET")) == asked + 3
 
-    pageserver.create_import(tenant, timeline, bucket.root)
-    pageserver.wait_recorded(tenant, timeline)
-    pageserver.create_import(tenant, timeline, bucket.root, insert_row=False)
+    subject.create_import()
+    subject.wait_recorded()
+    subject.create_import(insert_row=False)
     assert len(pageserver.log_lines("starting it anew")) == 1
-    pageserver.activate(tenant, timeline)
-    assert pageserver.get_page(tenant, timeline, REL.block(0)) == bucket.read("pgdata/base/5/16384")[:BLCKSZ]
+    subject.activate()
+    assert subject.get_page(REL.block(0)) == subject.source_page(0)
 
 
-def test_two_imports_of_one_tenant(
-    pageserver: PageserverProcess, bucket: DataDirectory, tenant: TenantShardId, timeline: TimelineId
-) -> None:
+def test_two_imports_of_one_tenant(subject: Subject) -> None:
     """Activating one of them does not disturb the other."""
+    pageserver = subject.pageserver
     other = TimelineId.generate()
-    pageserver.attach(tenant)
-    pageserver.create_import(tenant, timeline, bucket.root)
-    pageserver.wait_recorded(tenant, timeline)
+    subject.attach()
+    subject.create_import()
+    subject.wait_recorded()
     pageserver.failpoint("import-job-5-taken-pausable", "pause")
-    pageserver.create_import(tenant, other, bucket.root)
+    pageserver.create_import(subject.tenant, other, subject.bucket.root)
     pageserver.wait_log("at failpoint import-job-5-taken-pausable", 2)
-    pageserver.activate(tenant, timeline)
+    subject.activate()
     pageserver.failpoint("import-job-5-taken-pausable", "off")
-    pageserver.wait_recorded(tenant, other)
-    pageserver.activate(tenant, other)
+    pageserver.wait_recorded(subject.tenant, other)
+    pageserver.activate(subject.tenant, other)
     started = pageserver.log_lines(f"{other}.*import job .* started")
     assert len(started) == JOBS
-    for each in (timeline, other):
-        assert_relation_is_there(pageserver, tenant, each, bucket)
+    for each in (subject.timeline, other):
+        assert_relation_is_there(replace(subject, timeline=each))
 
 
-def test_logical_size(
-    pageserver: PageserverProcess, bucket: DataDirectory, tenant: TenantShardId, timeline: TimelineId
-) -> None:
-    pageserver.attach(tenant)
-    pageserver.import_and_activate(tenant, timeline, bucket.root)
+def test_logical_size(subject: Subject) -> None:
+    subject.attach()
+    subject.import_and_activate()
     query = "?force-await-initial-logical-size=true"
-    info = pageserver.call("GET", f"/v1/tenant/{tenant}/timeline/{timeline}{query}")
-    relations = [
-        path for path in bucket.objects("pgdata/base") if path.rpartition("/")[2].partition("_")[0].isdigit()
-    ]
-    assert info["current_logical_size"] == sum(len(bucket.read(path)) for path in relations)
+    info = subject.pageserver.call("GET", f"{subject.path}{query}")
+    objects = subject.bucket.objects("pgdata/base")
+    relations = [path for path in objects if path.rpartition("/")[2].partition("_")[0].isdigit()]
+    assert info["current_logical_size"] == sum(len(subject.bucket.read(path)) for path in relations)
     assert info["current_logical_size_is_accurate"]
 
 
-def test_garbage_collection_finds_nothing(
-    pageserver: PageserverProcess, bucket: DataDirectory, tenant: TenantShardId, timeline: TimelineId
-) -> None:
+def test_garbage_collection_finds_nothing(subject: Subject) -> None:
     """The answer of the real one when its cutoff has nowhere to move to."""
-    pageserver.attach(tenant)
-    path = f"/v1/tenant/{tenant}/timeline/{timeline}/do_gc"
-    pageserver.create_import(tenant, timeline, bucket.root)
-    pageserver.wait_recorded(tenant, timeline)
+    pageserver = subject.pageserver
+    subject.attach()
+    path = f"{subject.path}/do_gc"
+    subject.create_import()
+    subject.wait_recorded()
     missing = pageserver.call("PUT", path, {"gc_horizon": 0}, expect=404)  # not before it is activated
     assert missing == {"msg": "NotFound: Timeline not found"}
-    pageserver.activate(tenant, timeline)
-    before = pageserver.call("GET", f"/v1/tenant/{tenant}/timeline/{timeline}/layer")
+    subject.activate()
+    before = pageserver.call("GET", f"{subject.path}/layer")
     for horizon in (0, None, 1 << 63):
         answer = pageserver.call("PUT", path, {"gc_horizon": horizon})
         assert 0 <= answer.pop("elapsed") < 1000
@@ -389,14 +330,13 @@ def test_garbage_collection_finds_nothing(
             ),
             0,
         )
-    assert pageserver.call("GET", f"/v1/tenant/{tenant}/timeline/{timeline}/layer") == before
+    assert pageserver.call("GET", f"{subject.path}/layer") == before
 
 
-def test_metrics(
-    pageserver: PageserverProcess, bucket: DataDirectory, tenant: TenantShardId, timeline: TimelineId
-) -> None:
-    pageserver.attach(tenant)
-    pageserver.import_and_activate(tenant, timeline, bucket.root)
+def test_metrics(subject: Subject) -> None:
+    pageserver = subject.pageserver
+    subject.attach()
+    subject.import_and_activate()
     assert pageserver.metric("pageserver_import_jobs_planned_total") == JOBS
     assert pageserver.metric("pageserver_import_jobs_done_total") == JOBS
     assert pageserver.metric("pageserver_import_jobs_rerun_total") == 0

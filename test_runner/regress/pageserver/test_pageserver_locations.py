@@ -3,33 +3,15 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 import requests
 
-from fixtures.ports import PortDistributor
-from fixtures.processes import Launcher, wait_for
+from fixtures.processes import wait_for
 from reattach.api.controller import TENANT_CONFIG_KEYS
-from reattach.api.ids import TenantShardId, TimelineId
-from reattach.api.key import BLCKSZ, RelTag
+from reattach.api.ids import TenantShardId
 from test_runner.regress.pageserver.one_pageserver import PageserverProcess
-from test_runner.regress.pageserver.scripted_controller import FakeController
-from test_runner.unit.import_pgdata.data_directory import DataDirectory
-
-REL = RelTag(1663, 5, 16384, 0)
-
-
-@pytest.fixture
-def second(
-    launcher: Launcher, port_distributor: PortDistributor, controller: FakeController, tmp_path: Path
-) -> Iterator[PageserverProcess]:
-    """Another pageserver with the same remote storage and controller."""
-    server = PageserverProcess.create(launcher, controller, port_distributor, tmp_path, node_id=2)
-    yield server.start()
-    server.kill()
-    server.session.close()
+from test_runner.regress.pageserver.subject import REL, Subject
 
 
 def slug(pageserver: PageserverProcess, tenant: TenantShardId) -> str:
@@ -175,20 +157,19 @@ def test_the_effective_config_has_every_key(pageserver: PageserverProcess, tenan
     assert effective == defaults | own | {"basebackup_cache_enabled": True}
 
 
-def test_detach_waits_for_garbage_collection(
-    pageserver: PageserverProcess, bucket: DataDirectory, tenant: TenantShardId, timeline: TimelineId
-) -> None:
-    pageserver.attach(tenant)
-    pageserver.import_and_activate(tenant, timeline, bucket.root)
+def test_detach_waits_for_garbage_collection(subject: Subject) -> None:
+    pageserver = subject.pageserver
+    subject.attach()
+    subject.import_and_activate()
     name = "gc_iteration_internal_after_getting_gc_timelines"
     pageserver.failpoint(name, "return(1500)")
     answers: list[dict[str, int]] = []
-    path = f"/v1/tenant/{tenant}/timeline/{timeline}/do_gc"
+    path = f"{subject.path}/do_gc"
     thread = threading.Thread(target=lambda: answers.append(pageserver.call("PUT", path, {"gc_horizon": 0})))
     thread.start()
     pageserver.wait_log(f"{name}.*sleeping")
     requests.put(
-        f"http://127.0.0.1:{pageserver.http_port}/v1/tenant/{tenant}/location_config",
+        f"http://127.0.0.1:{pageserver.http_port}/v1/tenant/{subject.tenant}/location_config",
         json={"mode": "Detached", "tenant_conf": {}},
         timeout=30,
     ).raise_for_status()
@@ -197,13 +178,7 @@ def test_detach_waits_for_garbage_collection(
     assert [answer["layers_removed"] for answer in answers] == [0]
 
 
-def test_secondary_becomes_warm(
-    pageserver: PageserverProcess,
-    second: PageserverProcess,
-    bucket: DataDirectory,
-    tenant: TenantShardId,
-    timeline: TimelineId,
-) -> None:
+def test_secondary_becomes_warm(subject: Subject, second: PageserverProcess) -> None:
     """A migration with a warm destination: nothing is downloaded any more when it takes over."""
     empty = {
         "heatmap_mtime": None,
@@ -212,56 +187,48 @@ def test_secondary_becomes_warm(
         "bytes_downloaded": 0,
         "bytes_total": 0,
     }
-    generation = pageserver.attach(tenant)
-    pageserver.import_and_activate(tenant, timeline, bucket.root)
-    second.call("POST", f"/v1/tenant/{tenant}/secondary/download", expect=404)
-    second.location(tenant, "Secondary")
-    assert second.call("POST", f"/v1/tenant/{tenant}/secondary/download") == empty
-    pageserver.location(tenant, "AttachedStale", generation, query="?flush_ms=10000")
-    progress = second.call("POST", f"/v1/tenant/{tenant}/secondary/download?wait_ms=20000")
+    generation = subject.attach()
+    subject.import_and_activate()
+    second.call("POST", f"/v1/tenant/{subject.tenant}/secondary/download", expect=404)
+    second.location(subject.tenant, "Secondary")
+    assert second.call("POST", f"/v1/tenant/{subject.tenant}/secondary/download") == empty
+    subject.pageserver.location(subject.tenant, "AttachedStale", generation, query="?flush_ms=10000")
+    progress = second.call("POST", f"/v1/tenant/{subject.tenant}/secondary/download?wait_ms=20000")
     assert progress["layers_downloaded"] == progress["layers_total"] > 1
     assert progress["bytes_downloaded"] == progress["bytes_total"] > 0
-    assert second.call("GET", f"/v1/tenant/{tenant}/secondary/status") == progress
-    second.attach(tenant, "AttachedMulti")
-    layers = second.call("GET", f"/v1/tenant/{tenant}/timeline/{timeline}/layer")["historic_layers"]
+    assert second.call("GET", f"/v1/tenant/{subject.tenant}/secondary/status") == progress
+    second.attach(subject.tenant, "AttachedMulti")
+    layers = second.call("GET", f"{subject.path}/layer")["historic_layers"]
     assert not any(layer["remote"] for layer in layers)
-    pageserver.location(tenant, "Secondary")
-    page = second.get_page(tenant, timeline, REL.block(3))
-    assert page == bucket.read("pgdata/base/5/16384")[3 * BLCKSZ : 4 * BLCKSZ]
+    subject.pageserver.location(subject.tenant, "Secondary")
+    page = second.get_page(subject.tenant, subject.timeline, REL.block(3))
+    assert page == subject.source_page(3)
     assert second.metric("pageserver_ondemand_downloads_total") == 0
 
 
-def test_secondary_keeps_its_files_over_a_restart(
-    pageserver: PageserverProcess,
-    bucket: DataDirectory,
-    tenant: TenantShardId,
-    timeline: TimelineId,
-) -> None:
-    pageserver.attach(tenant)
-    pageserver.import_and_activate(tenant, timeline, bucket.root)
-    pageserver.call("POST", f"/v1/tenant/{tenant}/heatmap_upload")
-    pageserver.location(tenant, "Secondary")
-    pageserver.controller.attached[str(tenant)] = (1, "Secondary")
+def test_secondary_keeps_its_files_over_a_restart(subject: Subject) -> None:
+    pageserver = subject.pageserver
+    subject.attach()
+    subject.import_and_activate()
+    pageserver.call("POST", f"/v1/tenant/{subject.tenant}/heatmap_upload")
+    pageserver.location(subject.tenant, "Secondary")
+    pageserver.controller.attached[str(subject.tenant)] = (1, "Secondary")
     pageserver.kill()
     pageserver.start()
-    progress = pageserver.call("POST", f"/v1/tenant/{tenant}/secondary/download")
+    progress = pageserver.call("POST", f"/v1/tenant/{subject.tenant}/secondary/download")
     assert progress["layers_downloaded"] == progress["layers_total"] > 1
-    files = {path.name: path.stat().st_ino for path in pageserver.timeline_dir(tenant, timeline).iterdir()}
-    pageserver.call("POST", f"/v1/tenant/{tenant}/secondary/download")
-    again = {path.name: path.stat().st_ino for path in pageserver.timeline_dir(tenant, timeline).iterdir()}
+    files = {path.name: path.stat().st_ino for path in subject.directory.iterdir()}
+    pageserver.call("POST", f"/v1/tenant/{subject.tenant}/secondary/download")
+    again = {path.name: path.stat().st_ino for path in subject.directory.iterdir()}
     assert files == again
 
 
-def test_location_changes_in_any_order(
-    pageserver: PageserverProcess,
-    bucket: DataDirectory,
-    tenant: TenantShardId,
-    timeline: TimelineId,
-) -> None:
+def test_location_changes_in_any_order(subject: Subject) -> None:
     """I10: through all modes and restarts, whenever it is attached it can be read."""
-    generation = pageserver.attach(tenant)
-    pageserver.import_and_activate(tenant, timeline, bucket.root)
-    page = bucket.read("pgdata/base/5/16384")[:BLCKSZ]
+    pageserver = subject.pageserver
+    generation = subject.attach()
+    subject.import_and_activate()
+    page = subject.source_page(0)
     for mode in (
         "AttachedMulti",
         "Secondary",
@@ -271,15 +238,15 @@ def test_location_changes_in_any_order(
         "AttachedMulti",
     ):
         if mode.startswith("Attached"):
-            generation = pageserver.attach(tenant, mode)
-            assert pageserver.get_page(tenant, timeline, REL.block(0)) == page
+            generation = subject.attach(mode)
+            assert subject.get_page(REL.block(0)) == page
         else:
-            pageserver.location(tenant, mode)
-            pageserver.controller.attached[str(tenant)] = (generation, mode)
+            pageserver.location(subject.tenant, mode)
+            pageserver.controller.attached[str(subject.tenant)] = (generation, mode)
         if mode != "Detached":
             pageserver.kill()
             pageserver.start()
             if mode.startswith("Attached"):
-                assert pageserver.get_page(tenant, timeline, REL.block(0)) == page
-                generation = pageserver.call("GET", f"/v1/tenant/{tenant}")["generation"]
+                assert subject.get_page(REL.block(0)) == page
+                generation = pageserver.call("GET", f"/v1/tenant/{subject.tenant}")["generation"]
     assert pageserver.log_lines(r"\s(ERROR|WARN)\s") == []

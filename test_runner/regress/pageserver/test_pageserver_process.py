@@ -14,10 +14,10 @@ import requests
 
 from fixtures.auth_tokens import TokenScope, write_key_pair
 from fixtures.processes import Launcher, wait_for
-from reattach.api.ids import TenantShardId, TimelineId
+from reattach.api.ids import TenantShardId
 from test_runner.regress.pageserver.one_pageserver import IMPORT_CONFIG, PageserverProcess
 from test_runner.regress.pageserver.scripted_controller import FakeController
-from test_runner.unit.import_pgdata.data_directory import DataDirectory
+from test_runner.regress.pageserver.subject import Subject
 
 PROGRAM = Path(sys.executable).parent / "pageserver"
 
@@ -93,24 +93,17 @@ def test_one_process_per_directory(pageserver: PageserverProcess) -> None:
 
 
 @pytest.mark.parametrize("sig", [signal.SIGTERM, signal.SIGINT])
-def test_graceful_end(
-    pageserver: PageserverProcess,
-    bucket: DataDirectory,
-    tenant: TenantShardId,
-    timeline: TimelineId,
-    sig: signal.Signals,
-) -> None:
+def test_graceful_end(subject: Subject, sig: signal.Signals) -> None:
     """An import in mid-flight is interrupted, nothing is reported, the exit code is 0."""
-    pageserver.attach(tenant)
-    pageserver.failpoint("import-job-5-taken-pausable", "pause")
-    pageserver.create_import(tenant, timeline, bucket.root)
-    pageserver.wait_log("at failpoint import-job-5-taken-pausable")
+    pageserver = subject.pageserver
+    subject.attach()
+    subject.import_until("import-job-5-taken-pausable")
     pageserver.running.send_signal(sig)
     assert pageserver.running.wait(20) == 0
-    assert pageserver.recorded(tenant, timeline)["InProgress"]["V1"]["completed"] == 4
+    assert subject.recorded()["InProgress"]["V1"]["completed"] == 4
     assert pageserver.log_lines(r"\s(WARN|ERROR)\s") == []
     pageserver.start()
-    pageserver.wait_recorded(tenant, timeline)
+    subject.wait_recorded()
 
 
 def test_sigquit_ends_it_at_once(pageserver: PageserverProcess) -> None:
