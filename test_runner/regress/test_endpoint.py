@@ -13,6 +13,7 @@ from fixtures.bucket.server import BucketServer
 from fixtures.fast_import import populate_vanilla_pg, validate_import_from_vanilla_pg
 from fixtures.imports.bucket import ImportBucket, LocalImportBucket, S3ImportBucket, SourceCluster
 from fixtures.imports.handle import ImportTimeline, after_job
+from fixtures.imports.sources import drop_template_databases
 from fixtures.log_helper import log
 from fixtures.neon_fixtures import NeonEnv, NeonEnvBuilder, PgBin, Unsupported, VanillaPostgres
 from fixtures.postgres.cluster import ClusterOptions
@@ -76,6 +77,7 @@ def _rows_and_checksums(postgres: VanillaPostgres) -> RowChecksums:
     populate_vanilla_pg(postgres, 4 << 20)
     postgres.safe_psql("create table keyed as select i, md5(i::text) from generate_series(1, 20000) i")
     postgres.safe_psql("create unique index on keyed (i)")
+    drop_template_databases(postgres)
     return row_checksums(postgres)
 
 
