@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import signal
+from collections.abc import Iterator
+
 import pytest
 
 pytest_plugins = ["pytester"]
@@ -23,3 +26,11 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         terminalreporter.section("points at which the storage controller was killed, and reached")
         for point, outcome in sorted(points.items()):
             terminalreporter.write_line(f"{point:<60}{outcome}")
+
+
+@pytest.fixture
+def interruptible() -> Iterator[None]:
+    """SIGINT ends what the test starts, also where a shell runs this in the background and ignores it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)

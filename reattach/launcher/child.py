@@ -75,7 +75,8 @@ def take_signals(interrupt: Any) -> None:
     """In the child: every signal has its default, SIGINT the one given, and those that came meanwhile
     arrive."""
     signal.set_wakeup_fd(-1)
-    for sig in (signal.SIGCHLD, signal.SIGTERM, signal.SIGHUP):
+    # A shell starts what it puts into the background with SIGQUIT ignored, and `nohup` with SIGHUP.
+    for sig in (signal.SIGCHLD, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT):
         signal.signal(sig, signal.SIG_DFL)
     signal.signal(signal.SIGINT, interrupt)
     signal.pthread_sigmask(signal.SIG_SETMASK, [])

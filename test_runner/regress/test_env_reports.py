@@ -257,6 +257,7 @@ def sleeping(tmp_path: Path) -> Iterator[tuple[subprocess.Popen[bytes], list[psu
         process.wait()
 
 
+@pytest.mark.usefixtures("interruptible")
 @pytest.mark.parametrize("sig", [signal.SIGKILL, signal.SIGINT])
 def test_nothing_survives_the_run(
     sleeping: tuple[subprocess.Popen[bytes], list[psutil.Process]], sig: signal.Signals

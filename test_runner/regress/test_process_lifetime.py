@@ -123,6 +123,7 @@ def test_family_is_what_it_should_be(family: Family) -> None:
     assert os.getsid(family.grandchild) not in (os.getsid(family.child), os.getsid(family.launcher))
 
 
+@pytest.mark.usefixtures("interruptible")
 @pytest.mark.parametrize("sig", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
 def test_everything_ends_with_the_test_process(family: Family, sig: signal.Signals) -> None:
     os.killpg(family.main.pid, sig)
@@ -235,6 +236,7 @@ def _says_ready(log: Path) -> bool:
     return "ready" in log.read_text()
 
 
+@pytest.mark.usefixtures("interruptible")
 @pytest.mark.parametrize(
     ("options", "sig", "whole_run"),
     [
