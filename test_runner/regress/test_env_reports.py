@@ -300,3 +300,26 @@ def test_keep_running(tmp_path: Path) -> None:
         subprocess.run(stop[1].split(), check=True)
     _, alive = psutil.wait_procs(servers, timeout=5)
     assert not alive, alive
+
+
+WRITING_TESTS = """
+import pytest
+
+
+@pytest.mark.parametrize("passes", [True, False], ids=["passes", "fails"])
+def test_writes(test_output_dir, passes):
+    (test_output_dir / "bucket").mkdir()
+    (test_output_dir / "bucket" / "large").write_bytes(bytes(1000))
+    (test_output_dir / "server.log").write_text("what it said")
+    assert passes
+"""
+
+
+@pytest.mark.parametrize("options", [[], ["--preserve-database-files"]], ids=["default", "preserve"])
+def test_large_files_of_a_passing_test_go(tmp_path: Path, options: list[str]) -> None:
+    run(tmp_path, WRITING_TESTS, *options)
+    output = tmp_path / "test_output"
+    kept = {str(path.relative_to(output)) for path in output.glob("test_writes*/**/*") if path.is_file()}
+    logs = {"test_writes[passes]/server.log", "test_writes[fails]/server.log"}
+    large = {"test_writes[fails]/bucket/large"} | ({"test_writes[passes]/bucket/large"} if options else set())
+    assert kept == logs | large

@@ -304,5 +304,6 @@ def test_a_directory_that_vanishes_while_it_is_listed_is_no_empty_listing(
             path.rmdir()
         return scandir(path)
 
-    monkeypatch.setattr(os, "scandir", vanishing)
-    assert [each.path for each in local_place.run(lambda b: b.list_tree("pgdata/base"))] == [PATH]
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "scandir", vanishing)
+        assert [each.path for each in local_place.run(lambda b: b.list_tree("pgdata/base"))] == [PATH]
