@@ -27,7 +27,7 @@ from fixtures.postgres.binaries import PgBin
 from fixtures.postgres.cluster import ClusterCache
 from fixtures.postgres.databases import DatabaseServer, start_database_server
 from fixtures.postgres.datasets import DatasetCache
-from fixtures.postgres.distributions import arrange, discover
+from fixtures.postgres.distributions import arrange, discover, possible_lenders
 from fixtures.processes import Launcher
 from fixtures.spread import spread_subfolders
 
@@ -94,7 +94,7 @@ class Lab:
     def distributions_dir(self) -> Path:
         directory = self.directory / "pg_distrib"
         distributions = discover(ROOT)
-        arrange(distributions, list(distributions.values()), directory)
+        arrange(distributions, possible_lenders(distributions), directory)
         return directory
 
     @cached_property
