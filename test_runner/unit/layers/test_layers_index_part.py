@@ -120,6 +120,16 @@ def test_legacy_metadata_and_the_other_spelling_are_read(index: IndexPart) -> No
     assert IndexPart.from_json_bytes(json.dumps(fields).encode()) == index
 
 
+@given(index_parts)
+def test_metadata_in_both_spellings_or_none_is_malformed(index: IndexPart) -> None:
+    fields = wire(index)
+    both = {**fields, "metadata": fields["metadata_bytes"]}
+    neither = {name: value for name, value in fields.items() if name != "metadata_bytes"}
+    for wrong in (both, neither):
+        with pytest.raises(IndexPartError, match="has metadata_bytes or metadata, and not both"):
+            IndexPart.from_json_bytes(json.dumps(wrong).encode())
+
+
 @given(index_parts, st.integers(0, 14))
 def test_unknown_fields_and_old_versions_are_read(index: IndexPart, version: int) -> None:
     fields = {**wire(index), "version": version, "from_the_future": {"a": [1]}}
