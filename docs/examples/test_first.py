@@ -1,6 +1,6 @@
 """An import whose pageserver is killed goes on after its last checkpoint."""
 
-from fixtures.imports.handle import after_job
+from reattach.fixtures.imports.handle import after_job
 
 
 def test_import_survives_a_kill(neon_env_builder, import_bucket, control_plane):

@@ -1,8 +1,8 @@
 """Import buckets of one's own, and buckets that misbehave. Each is a how-to in docs/how-to.md."""
 
-from fixtures.imports.bucket import S3ImportBucket, SourceCluster
-from fixtures.imports.handle import after_job
 from reattach.api.bucket import Operation
+from reattach.fixtures.imports.bucket import S3ImportBucket, SourceCluster
+from reattach.fixtures.imports.handle import after_job
 
 
 def test_faults_on_one_object(neon_env_builder, import_bucket, bucket_faults):

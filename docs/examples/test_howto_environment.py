@@ -1,9 +1,9 @@
 """The control plane, endpoints, settings. Each is a how-to in docs/how-to.md."""
 
-from fixtures.control_plane import Upcall
-from fixtures.imports.handle import after_job
-from fixtures.neon_fixtures import PageserverImportConfig
-from fixtures.remote_storage import s3_storage
+from reattach.fixtures.control_plane import Upcall
+from reattach.fixtures.imports.handle import after_job
+from reattach.fixtures.neon_fixtures import PageserverImportConfig
+from reattach.fixtures.remote_storage import s3_storage
 
 
 def test_control_plane_that_refuses(neon_env_builder, import_bucket, control_plane):

@@ -1,7 +1,7 @@
 """Ways to interrupt an import. Each is a how-to in docs/how-to.md."""
 
-from fixtures.imports.handle import BEFORE_DONE, after_job
-from fixtures.neon_fixtures import PageserverImportConfig
+from reattach.fixtures.imports.handle import BEFORE_DONE, after_job
+from reattach.fixtures.neon_fixtures import PageserverImportConfig
 
 
 def test_detach_and_attach(neon_env_builder, import_bucket, control_plane):

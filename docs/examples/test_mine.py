@@ -1,6 +1,6 @@
 """The example of README.md."""
 
-from fixtures.imports.handle import after_job
+from reattach.fixtures.imports.handle import after_job
 
 
 def test_mine(neon_env_builder, import_bucket, control_plane):

@@ -1,7 +1,7 @@
 """Which command lines are Python programs of ours, that a fork of a warm parent can run without an exec."""
 
 # pathlib would be a third of the time that this process needs to start.
-# ruff: noqa: PTH120
+# ruff: noqa: PTH100, PTH118, PTH120
 
 from __future__ import annotations
 
@@ -15,15 +15,18 @@ from functools import partial
 
 Program = Callable[[], int]
 
-CONSOLE_SCRIPTS = {
+BIN = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "bin")
+"""The folder with the engine's programs, as NEON_BIN would name it."""
+
+PROGRAMS = {
     "pageserver": "reattach.pageserver.main",
     "storage_controller": "reattach.storage_controller.main",
     "fast_import": "reattach.fast_import.main",
-    "import_bucket": "reattach.import_bucket.main",
+    "import_bucket": "reattach.witness.s3.main",
 }
-"""Console script → module with its `main()`."""
+"""Program → module with its `main()`."""
 
-MODULES = {"reattach.import_bucket": CONSOLE_SCRIPTS["import_bucket"]}
+MODULES = {"reattach.witness.s3": PROGRAMS["import_bucket"]}
 """`python -m` name → the module that holds what it imports."""
 
 # In small steps, so that a request waits for one of them only.
@@ -42,18 +45,17 @@ _WARM_UP = (
     "numpy",
     "obstore.store",
     "zstandard",
-    CONSOLE_SCRIPTS["import_bucket"],
-    CONSOLE_SCRIPTS["storage_controller"],
-    CONSOLE_SCRIPTS["pageserver"],
+    PROGRAMS["import_bucket"],
+    PROGRAMS["storage_controller"],
+    PROGRAMS["pageserver"],
 )
 
 
 def find(argv: Sequence[str]) -> tuple[str, Program] | None:
     """(module to load before the fork, what the child calls), or None if the command line needs an exec."""
     directory, name = os.path.split(argv[0])
-    here = os.path.dirname(sys.executable)
-    if name in CONSOLE_SCRIPTS and directory == here:
-        return CONSOLE_SCRIPTS[name], partial(_call_main, CONSOLE_SCRIPTS[name], list(argv))
+    if name in PROGRAMS and directory == BIN:
+        return PROGRAMS[name], partial(_call_main, PROGRAMS[name], list(argv))
     if argv[0] == sys.executable and len(argv) > 2 and argv[1] == "-m" and argv[2] in MODULES:
         return MODULES[argv[2]], partial(_run_module, argv[2], list(argv[2:]))
     return None

@@ -19,10 +19,10 @@ from time import perf_counter
 import obstore
 from obstore.store import S3Store
 
-from fixtures.bucket import BucketServer
-from fixtures.bucket.control import Control
-from fixtures.ports import PortDistributor
-from fixtures.processes import Launcher, wait_for
+from reattach.fixtures.bucket import BucketServer
+from reattach.fixtures.bucket.control import Control
+from reattach.fixtures.ports import PortDistributor
+from reattach.fixtures.processes import Launcher, wait_for
 from test_runner.performance.result import Budget, Result, Side, as_fast_as, at_least
 
 MIB = 1 << 20

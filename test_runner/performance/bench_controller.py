@@ -15,15 +15,15 @@ from typing import Any
 import psutil
 import psycopg
 
-from fixtures.http_probe import probe
-from fixtures.ports import PortDistributor
-from fixtures.postgres.databases import DatabaseServer
-from fixtures.processes import Launcher, Process, wait_for
 from reattach.api import codec
 from reattach.api.ids import TenantId, TenantShardId, TimelineId
 from reattach.api.import_status import InProgress, ShardImportProgress
 from reattach.api.location import LocationConfig, LocationConfigMode
 from reattach.api.upcall import PutImportStatusRequest
+from reattach.fixtures.http_probe import probe
+from reattach.fixtures.ports import PortDistributor
+from reattach.fixtures.postgres.databases import DatabaseServer
+from reattach.fixtures.processes import Launcher, Process, wait_for
 
 MIN_STATUS_POSTS_PER_SECOND = 300.0
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import time
 
-from fixtures.env.service import Service
-from fixtures.pageserver.server import NeonPageserver
-from fixtures.storage_controller.server import NeonStorageController
+from reattach.fixtures.env.service import Service
+from reattach.fixtures.pageserver.server import NeonPageserver
+from reattach.fixtures.storage_controller.server import NeonStorageController
 from test_runner.performance.lab import Lab
 from test_runner.performance.result import Result, Side, at_most, single
 

@@ -8,10 +8,10 @@ from collections.abc import Iterable, Iterator
 from contextlib import closing
 from pathlib import Path
 
-from fixtures.backup.fetch import fetch_fullbackup
-from fixtures.fast_import import populate_vanilla_pg, validate_import_from_vanilla_pg
-from fixtures.imports.bucket import LocalImportBucket, SourceCluster
-from fixtures.imports.handle import ImportTimeline
+from reattach.fixtures.backup.fetch import fetch_fullbackup
+from reattach.fixtures.fast_import import populate_vanilla_pg, validate_import_from_vanilla_pg
+from reattach.fixtures.imports.bucket import LocalImportBucket, SourceCluster
+from reattach.fixtures.imports.handle import ImportTimeline
 from test_runner.performance.data import MIB, DataFactory
 from test_runner.performance.lab import Lab, timed_import
 from test_runner.performance.result import Result, Side, as_fast_as, at_least, at_most, single

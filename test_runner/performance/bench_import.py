@@ -12,11 +12,11 @@ from itertools import pairwise
 import obstore
 from obstore.store import S3Store
 
-from fixtures.bucket.server import BucketServer
-from fixtures.env.builder import NeonEnvBuilder
-from fixtures.env.env import NeonEnv
-from fixtures.imports.bucket import ImportBucket, LocalImportBucket, S3ImportBucket
-from fixtures.remote_storage import RemoteStorageKind
+from reattach.fixtures.bucket.server import BucketServer
+from reattach.fixtures.env.builder import NeonEnvBuilder
+from reattach.fixtures.env.env import NeonEnv
+from reattach.fixtures.imports.bucket import ImportBucket, LocalImportBucket, S3ImportBucket
+from reattach.fixtures.remote_storage import RemoteStorageKind
 from test_runner.performance.data import MIB, PAGE, DataFactory
 from test_runner.performance.lab import Lab, drop_tenant, timed_copy, timed_import
 from test_runner.performance.result import (

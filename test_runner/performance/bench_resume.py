@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import time
 
-from fixtures.common_types import TenantId
-from fixtures.env.env import NeonEnv
-from fixtures.imports.bucket import ImportBucket
-from fixtures.imports.handle import ImportTimeline, after_job
+from reattach.fixtures.common_types import TenantId
+from reattach.fixtures.env.env import NeonEnv
+from reattach.fixtures.imports.bucket import ImportBucket
+from reattach.fixtures.imports.handle import ImportTimeline, after_job
 from test_runner.performance.data import MIB, DataFactory
 from test_runner.performance.lab import IMPORT_SECONDS, Lab, drop_tenant, timed_import
 from test_runner.performance.result import Result, Side, as_long_as, single

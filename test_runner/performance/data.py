@@ -16,8 +16,8 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from fixtures.fast_import import populate_vanilla_pg
-from fixtures.imports.bucket import SPEC, STATUS_DONE, LocalImportBucket, SourceCluster
+from reattach.fixtures.fast_import import populate_vanilla_pg
+from reattach.fixtures.imports.bucket import SPEC, STATUS_DONE, LocalImportBucket, SourceCluster
 from test_runner.performance.lab import Lab
 
 PAGE = 8192

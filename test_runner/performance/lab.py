@@ -12,24 +12,24 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from fixtures.bucket.server import BucketServer
-from fixtures.common_types import TenantId
-from fixtures.control_plane import ControlPlane
-from fixtures.env.builder import NeonEnvBuilder
-from fixtures.env.engines import Engines
-from fixtures.env.env import NeonEnv
-from fixtures.env.resources import EnvResources
-from fixtures.imports.bucket import ImportBucket
-from fixtures.imports.handle import ImportTimeline
-from fixtures.pg_version import PgVersion
-from fixtures.ports import PortDistributor
-from fixtures.postgres.binaries import PgBin
-from fixtures.postgres.cluster import ClusterCache
-from fixtures.postgres.databases import DatabaseServer, start_database_server
-from fixtures.postgres.datasets import DatasetCache
-from fixtures.postgres.distributions import arrange, discover, possible_lenders
-from fixtures.processes import Launcher
-from fixtures.spread import spread_subfolders
+from reattach.fixtures.bucket.server import BucketServer
+from reattach.fixtures.common_types import TenantId
+from reattach.fixtures.control_plane import ControlPlane
+from reattach.fixtures.env.builder import NeonEnvBuilder
+from reattach.fixtures.env.engines import Engines
+from reattach.fixtures.env.env import NeonEnv
+from reattach.fixtures.env.resources import EnvResources
+from reattach.fixtures.imports.bucket import ImportBucket
+from reattach.fixtures.imports.handle import ImportTimeline
+from reattach.fixtures.pg_version import PgVersion
+from reattach.fixtures.ports import PortDistributor
+from reattach.fixtures.postgres.binaries import PgBin
+from reattach.fixtures.postgres.cluster import ClusterCache
+from reattach.fixtures.postgres.databases import DatabaseServer, start_database_server
+from reattach.fixtures.postgres.datasets import DatasetCache
+from reattach.fixtures.postgres.distributions import arrange, discover, possible_lenders
+from reattach.fixtures.processes import Launcher
+from reattach.fixtures.spread import spread_subfolders
 
 ROOT = Path(__file__).resolve().parents[2]
 IMPORT_SECONDS = 600.0

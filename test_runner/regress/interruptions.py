@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from fixtures.imports.handle import ImportTimeline
+from reattach.fixtures.imports.handle import ImportTimeline
 
 Interruption = Callable[[ImportTimeline], None]
 

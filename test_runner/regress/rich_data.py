@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from contextlib import closing
 
-from fixtures.row_checksums import RowChecksums, row_checksums
-from fixtures.vanilla_postgres import VanillaPostgres
+from reattach.fixtures.row_checksums import RowChecksums, row_checksums
+from reattach.fixtures.vanilla_postgres import VanillaPostgres
 
 MANY_TABLES = 2000
 

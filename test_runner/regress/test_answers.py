@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from fixtures.common_types import TenantShardId
-from fixtures.imports.bucket import ImportBucket
-from fixtures.neon_fixtures import NeonEnvBuilder
-from fixtures.pageserver import answers as pageserver
-from fixtures.remote_storage import LocalFsStorage
-from fixtures.storage_controller import answers as controller
+from reattach.fixtures.common_types import TenantShardId
+from reattach.fixtures.imports.bucket import ImportBucket
+from reattach.fixtures.neon_fixtures import NeonEnvBuilder
+from reattach.fixtures.pageserver import answers as pageserver
+from reattach.fixtures.remote_storage import LocalFsStorage
+from reattach.fixtures.storage_controller import answers as controller
 
 
 def assert_declared(answer: Mapping[str, object] | None, declared: type) -> None:

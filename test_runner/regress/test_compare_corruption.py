@@ -15,15 +15,15 @@ from typing import Any
 
 import pytest
 
-from fixtures.backup.fetch import BackupFailed
-from fixtures.compare import DataDiffers, DifferentBytes, ForeignKeys, MissingFile
-from fixtures.imports.bucket import ImportBucket, LocalImportBucket
-from fixtures.imports.handle import ImportTimeline
-from fixtures.neon_fixtures import NeonEnvBuilder, TenantShardId
-from fixtures.stores.local_fs import LocalFsStorage
 from reattach.api.key import BLCKSZ, DEFAULTTABLESPACE_OID, RelTag
 from reattach.api.layer_name import LayerName
 from reattach.api.shard import ShardIdentity
+from reattach.fixtures.backup.fetch import BackupFailed
+from reattach.fixtures.compare import DataDiffers, DifferentBytes, ForeignKeys, MissingFile
+from reattach.fixtures.imports.bucket import ImportBucket, LocalImportBucket
+from reattach.fixtures.imports.handle import ImportTimeline
+from reattach.fixtures.neon_fixtures import NeonEnvBuilder, TenantShardId
+from reattach.fixtures.stores.local_fs import LocalFsStorage
 
 STRIPE_SIZE = 16
 

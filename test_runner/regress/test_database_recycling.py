@@ -9,7 +9,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from fixtures.postgres.databases import Database, DatabaseServer
+from reattach.fixtures.postgres.databases import Database, DatabaseServer
 
 KEY = __name__
 

@@ -9,17 +9,17 @@ import google_crc32c
 import psycopg
 import pytest
 
-from fixtures.bucket.server import BucketServer
-from fixtures.fast_import import populate_vanilla_pg, validate_import_from_vanilla_pg
-from fixtures.imports.bucket import ImportBucket, LocalImportBucket, S3ImportBucket, SourceCluster
-from fixtures.imports.handle import ImportTimeline, after_job
-from fixtures.imports.sources import drop_template_databases
-from fixtures.log_helper import log
-from fixtures.neon_fixtures import NeonEnv, NeonEnvBuilder, PgBin, Unsupported, VanillaPostgres
-from fixtures.postgres.cluster import ClusterOptions
-from fixtures.postgres.datasets import Dataset, DatasetCache
-from fixtures.processes import CommandFailed, ProcessDied
-from fixtures.row_checksums import RowChecksums, row_checksums
+from reattach.fixtures.bucket.server import BucketServer
+from reattach.fixtures.fast_import import populate_vanilla_pg, validate_import_from_vanilla_pg
+from reattach.fixtures.imports.bucket import ImportBucket, LocalImportBucket, S3ImportBucket, SourceCluster
+from reattach.fixtures.imports.handle import ImportTimeline, after_job
+from reattach.fixtures.imports.sources import drop_template_databases
+from reattach.fixtures.log_helper import log
+from reattach.fixtures.neon_fixtures import NeonEnv, NeonEnvBuilder, PgBin, Unsupported, VanillaPostgres
+from reattach.fixtures.postgres.cluster import ClusterOptions
+from reattach.fixtures.postgres.datasets import Dataset, DatasetCache
+from reattach.fixtures.processes import CommandFailed, ProcessDied
+from reattach.fixtures.row_checksums import RowChecksums, row_checksums
 
 pytestmark = pytest.mark.endpoint
 

@@ -6,18 +6,18 @@ import signal
 
 import pytest
 
-from fixtures.common_types import TenantId, TenantShardId, TimelineId
-from fixtures.env.builder import NeonEnvBuilder
-from fixtures.env.env import NeonEnv
-from fixtures.http_probe import probe
-from fixtures.pageserver.http import PageserverApiException
-from fixtures.processes import ProcessDied, ProcessError, WaitTimeout
-from fixtures.remote_storage import LocalFsStorage
-from fixtures.storage_controller.types import PageserverAvailability, StorageControllerApiException
-from fixtures.unsupported import Unsupported
-from fixtures.utils import run_only_on_default_postgres
-from fixtures.waiting import wait_until
 from reattach.api.import_status import ShardImportStatus
+from reattach.fixtures.common_types import TenantId, TenantShardId, TimelineId
+from reattach.fixtures.env.builder import NeonEnvBuilder
+from reattach.fixtures.env.env import NeonEnv
+from reattach.fixtures.http_probe import probe
+from reattach.fixtures.pageserver.http import PageserverApiException
+from reattach.fixtures.processes import ProcessDied, ProcessError, WaitTimeout
+from reattach.fixtures.remote_storage import LocalFsStorage
+from reattach.fixtures.storage_controller.types import PageserverAvailability, StorageControllerApiException
+from reattach.fixtures.unsupported import Unsupported
+from reattach.fixtures.utils import run_only_on_default_postgres
+from reattach.fixtures.waiting import wait_until
 
 pytestmark = run_only_on_default_postgres("the version is of no importance here")
 

@@ -20,7 +20,7 @@ RUN_SECONDS = 120
 BAD_TESTS = """
 import os, signal
 import pytest
-from fixtures.waiting import wait_until
+from reattach.fixtures.waiting import wait_until
 
 LINE = "2026-01-02T03:04:05.000000Z ERROR page 7 of the moon is missing\\n"
 

@@ -14,14 +14,14 @@ import boto3
 import psutil
 import pytest
 
-from fixtures.bucket.server import BucketServer
-from fixtures.fast_import import FastImport
-from fixtures.ports import PortDistributor
-from fixtures.postgres.binaries import PgBin
-from fixtures.postgres.protocol import PgProtocol
-from fixtures.processes import Launcher, wait_for
-from fixtures.vanilla_postgres import VanillaPostgres
 from reattach.api.bucket import Operation
+from reattach.fixtures.bucket.server import BucketServer
+from reattach.fixtures.fast_import import FastImport
+from reattach.fixtures.ports import PortDistributor
+from reattach.fixtures.postgres.binaries import PgBin
+from reattach.fixtures.postgres.protocol import PgProtocol
+from reattach.fixtures.processes import Launcher, wait_for
+from reattach.fixtures.vanilla_postgres import VanillaPostgres
 
 ROWS = [(10, 55)]
 QUERY = "select count(*), sum(a) from foo"

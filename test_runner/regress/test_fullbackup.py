@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 import requests
 
-from fixtures.fast_import import validate_import_from_vanilla_pg
-from fixtures.imports.bucket import ImportBucket
-from fixtures.imports.handle import ImportTimeline
-from fixtures.neon_fixtures import (
+from reattach.fixtures.fast_import import validate_import_from_vanilla_pg
+from reattach.fixtures.imports.bucket import ImportBucket
+from reattach.fixtures.imports.handle import ImportTimeline
+from reattach.fixtures.neon_fixtures import (
     Lsn,
     NeonEnv,
     NeonEnvBuilder,

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from fixtures.imports.bucket import LocalImportBucket, SourceCluster
-from fixtures.log_helper import log
-from fixtures.neon_fixtures import (
+from reattach.fixtures.imports.bucket import LocalImportBucket, SourceCluster
+from reattach.fixtures.log_helper import log
+from reattach.fixtures.neon_fixtures import (
     NeonEnvBuilder,
     PageserverImportConfig,
     PgBin,
@@ -16,9 +16,9 @@ from fixtures.neon_fixtures import (
     PortDistributor,
     VanillaPostgres,
 )
-from fixtures.postgres.cluster import ClusterOptions
-from fixtures.postgres.datasets import Dataset, DatasetCache
-from fixtures.row_checksums import RowChecksums, row_checksums
+from reattach.fixtures.postgres.cluster import ClusterOptions
+from reattach.fixtures.postgres.datasets import Dataset, DatasetCache
+from reattach.fixtures.row_checksums import RowChecksums, row_checksums
 from test_runner.regress.rich_data import MANY_TABLES, QUERIES, populate_rich
 
 pytestmark = [pytest.mark.endpoint, pytest.mark.every_pg_version]

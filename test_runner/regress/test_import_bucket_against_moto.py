@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from fixtures.bucket import BucketServer
-from fixtures.ports import PortDistributor
+from reattach.fixtures.bucket import BucketServer
+from reattach.fixtures.ports import PortDistributor
 from test_runner.regress.import_bucket_raw import Answer, Raw, path
 
 Script = Callable[[Callable[..., Answer], str], None]

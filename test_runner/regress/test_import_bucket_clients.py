@@ -20,10 +20,10 @@ from botocore.config import Config
 from botocore.exceptions import ClientError
 from obstore.store import S3Store
 
-from fixtures.bucket import BucketServer
-from fixtures.ports import PortDistributor
-from fixtures.processes import Launcher, wait_for
 from reattach.api.bucket import Operation
+from reattach.fixtures.bucket import BucketServer
+from reattach.fixtures.ports import PortDistributor
+from reattach.fixtures.processes import Launcher, wait_for
 from test_runner.regress.import_bucket_raw import Raw
 
 KEYS = ["plain", "/leading", "a//b", "sp ace+plus", "per%25cent", "ümläut/☃", "quo'te\"<&>", "x=1&y=2?z#f"]
@@ -259,7 +259,7 @@ def test_ended_server_leaves_nothing_behind(own_server: BucketServer, how: str) 
 def test_port_in_use_is_one_line(own_server: BucketServer) -> None:
     address = f"127.0.0.1:{own_server.port}"
     second = subprocess.run(
-        [sys.executable, "-m", "reattach.import_bucket", "--listen", address],
+        [sys.executable, "-m", "reattach.witness.s3", "--listen", address],
         capture_output=True,
         text=True,
         timeout=20,

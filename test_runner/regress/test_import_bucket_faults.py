@@ -12,11 +12,11 @@ import pytest
 from obstore.exceptions import BaseError, GenericError
 from obstore.store import S3Store
 
-from fixtures.bucket import BucketServer, Fault, Faults, RuleNeverFired
-from fixtures.bucket.control import BucketError
-from fixtures.ports import PortDistributor
-from fixtures.processes import Launcher
 from reattach.api.bucket import Operation
+from reattach.fixtures.bucket import BucketServer, Fault, Faults, RuleNeverFired
+from reattach.fixtures.bucket.control import BucketError
+from reattach.fixtures.ports import PortDistributor
+from reattach.fixtures.processes import Launcher
 from test_runner.regress.import_bucket_raw import Raw
 
 GET = Operation.GET_OBJECT

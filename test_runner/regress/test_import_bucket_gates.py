@@ -10,9 +10,9 @@ import obstore
 import pytest
 from obstore.store import S3Store
 
-from fixtures.bucket import BucketServer, Faults, Gate, RuleNeverFired
-from fixtures.processes import wait_for
 from reattach.api.bucket import Operation
+from reattach.fixtures.bucket import BucketServer, Faults, Gate, RuleNeverFired
+from reattach.fixtures.processes import wait_for
 from test_runner.regress.import_bucket_raw import Answer, Raw
 
 PUT = Operation.PUT_OBJECT

@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 
-from fixtures.bucket import Fault, FaultBuilder, Faults
-from fixtures.control_plane import ControlPlane
-from fixtures.imports.bucket import S3ImportBucket
-from fixtures.imports.handle import after_job
-from fixtures.neon_fixtures import NeonEnvBuilder, PageserverImportConfig
 from reattach.api.bucket import Operation
+from reattach.fixtures.bucket import Fault, FaultBuilder, Faults
+from reattach.fixtures.control_plane import ControlPlane
+from reattach.fixtures.imports.bucket import S3ImportBucket
+from reattach.fixtures.imports.handle import after_job
+from reattach.fixtures.neon_fixtures import NeonEnvBuilder, PageserverImportConfig
 
 JOB_SIZE = 512 * 1024
 

@@ -6,11 +6,11 @@ import shutil
 
 import pytest
 
-from fixtures.control_plane import ControlPlane
-from fixtures.imports.bucket import LocalImportBucket, SourceCluster
-from fixtures.imports.handle import after_job
-from fixtures.neon_fixtures import NeonEnvBuilder, PageserverImportConfig
 from reattach.api.key import BLCKSZ, RELSEG_BLOCKS
+from reattach.fixtures.control_plane import ControlPlane
+from reattach.fixtures.imports.bucket import LocalImportBucket, SourceCluster
+from reattach.fixtures.imports.handle import after_job
+from reattach.fixtures.neon_fixtures import NeonEnvBuilder, PageserverImportConfig
 
 SEGMENT = RELSEG_BLOCKS * BLCKSZ
 LAST_SEGMENT = 100 * 1024 * 1024

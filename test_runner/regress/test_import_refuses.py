@@ -9,9 +9,9 @@ from pathlib import Path
 import google_crc32c
 import pytest
 
-from fixtures.control_plane import ControlPlane
-from fixtures.imports.bucket import ImportBucket, LocalImportBucket
-from fixtures.neon_fixtures import NeonEnvBuilder
+from reattach.fixtures.control_plane import ControlPlane
+from reattach.fixtures.imports.bucket import ImportBucket, LocalImportBucket
+from reattach.fixtures.neon_fixtures import NeonEnvBuilder
 
 CONTROL_FILE = "pgdata/global/pg_control"
 

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import pytest
 
-from fixtures.control_plane import ControlPlane
-from fixtures.imports.bucket import ImportBucket
-from fixtures.imports.handle import after_job
-from fixtures.neon_fixtures import NeonEnvBuilder, PageserverImportConfig
+from reattach.fixtures.control_plane import ControlPlane
+from reattach.fixtures.imports.bucket import ImportBucket
+from reattach.fixtures.imports.handle import after_job
+from reattach.fixtures.neon_fixtures import NeonEnvBuilder, PageserverImportConfig
 from test_runner.regress.interruptions import INTERRUPTIONS, Interruption, detach_by_policy, pageserver_killed
 
 JOB_SIZE = 512 * 1024

@@ -5,14 +5,14 @@ from __future__ import annotations
 import pytest
 import requests
 
-from fixtures.control_plane import ControlPlane
-from fixtures.imports.bucket import ImportBucket
-from fixtures.imports.handle import ImportTimeline, after_job
-from fixtures.imports.run import ImportProgress
-from fixtures.neon_fixtures import NeonEnvBuilder, PageserverImportConfig
 from reattach.api import codec
 from reattach.api.import_status import Done, Error, InProgress, ShardImportProgress
 from reattach.api.upcall import PutImportStatusRequest
+from reattach.fixtures.control_plane import ControlPlane
+from reattach.fixtures.imports.bucket import ImportBucket
+from reattach.fixtures.imports.handle import ImportTimeline, after_job
+from reattach.fixtures.imports.run import ImportProgress
+from reattach.fixtures.neon_fixtures import NeonEnvBuilder, PageserverImportConfig
 
 JOB_SIZE = 512 * 1024
 

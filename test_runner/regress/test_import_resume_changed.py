@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from fixtures.control_plane import ControlPlane
-from fixtures.imports.bucket import ImportBucket, LocalImportBucket
-from fixtures.imports.handle import after_job
-from fixtures.neon_fixtures import NeonEnvBuilder, PageserverImportConfig
+from reattach.fixtures.control_plane import ControlPlane
+from reattach.fixtures.imports.bucket import ImportBucket, LocalImportBucket
+from reattach.fixtures.imports.handle import after_job
+from reattach.fixtures.neon_fixtures import NeonEnvBuilder, PageserverImportConfig
 
 JOB_SIZE = 512 * 1024
 

@@ -6,11 +6,11 @@ import shutil
 
 import pytest
 
-from fixtures.control_plane import ControlPlane, Upcall
-from fixtures.imports.bucket import ImportBucket
-from fixtures.imports.handle import BEFORE_ACTIVATION, BEFORE_DONE, BEFORE_FIRST_JOB, after_job
-from fixtures.neon_fixtures import NeonEnvBuilder, PageserverImportConfig
-from fixtures.remote_storage import RemoteStorageKind, available_remote_storages
+from reattach.fixtures.control_plane import ControlPlane, Upcall
+from reattach.fixtures.imports.bucket import ImportBucket
+from reattach.fixtures.imports.handle import BEFORE_ACTIVATION, BEFORE_DONE, BEFORE_FIRST_JOB, after_job
+from reattach.fixtures.neon_fixtures import NeonEnvBuilder, PageserverImportConfig
+from reattach.fixtures.remote_storage import RemoteStorageKind, available_remote_storages
 
 JOB_SIZE = 512 * 1024
 

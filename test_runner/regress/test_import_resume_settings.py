@@ -6,12 +6,12 @@ from datetime import datetime
 
 import pytest
 
-from fixtures.bucket.request_log import Requests
-from fixtures.control_plane import ControlPlane
-from fixtures.imports.bucket import ImportBucket, LocalImportBucket, S3ImportBucket
-from fixtures.imports.handle import after_job
-from fixtures.neon_fixtures import NeonEnvBuilder, PageserverImportConfig
-from fixtures.remote_storage import RemoteStorageKind, available_remote_storages
+from reattach.fixtures.bucket.request_log import Requests
+from reattach.fixtures.control_plane import ControlPlane
+from reattach.fixtures.imports.bucket import ImportBucket, LocalImportBucket, S3ImportBucket
+from reattach.fixtures.imports.handle import after_job
+from reattach.fixtures.neon_fixtures import NeonEnvBuilder, PageserverImportConfig
+from reattach.fixtures.remote_storage import RemoteStorageKind, available_remote_storages
 
 JOB_SIZE = 512 * 1024
 LARGER_THAN_THE_PLAN = 1000

@@ -10,8 +10,8 @@ from contextlib import ExitStack
 
 import pytest
 
-from fixtures.port_distributor import PortDistributor
-from fixtures.ports import HOST
+from reattach.fixtures.port_distributor import PortDistributor
+from reattach.fixtures.ports import HOST
 
 MANY = 150
 
@@ -26,7 +26,7 @@ def ports() -> Iterator[PortDistributor]:
 def test_two_runs_share_no_port(ports: PortDistributor) -> None:
     code = (
         "import sys\n"
-        "from fixtures.ports import PortDistributor\n"
+        "from reattach.fixtures.ports import PortDistributor\n"
         "ports = PortDistributor()\n"
         f"print(*[ports.get_port() for _ in range({MANY})], flush=True)\n"
         "sys.stdin.read()\n"

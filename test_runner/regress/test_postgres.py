@@ -12,28 +12,28 @@ import psutil
 import psycopg
 import pytest
 
-from fixtures.common_types import Lsn
-from fixtures.fast_import import (
+from reattach.fixtures.common_types import Lsn
+from reattach.fixtures.fast_import import (
     mock_import_bucket,
     populate_vanilla_pg,
     validate_import_from_vanilla_pg,
 )
-from fixtures.pg_version import PgVersion
-from fixtures.ports import PortDistributor
-from fixtures.postgres.binaries import PgBin
-from fixtures.postgres.cluster import ClusterCache, ClusterOptions
-from fixtures.postgres.databases import DatabaseServer, url_of
-from fixtures.postgres.datasets import DatasetCache
-from fixtures.postgres.distributions import (
+from reattach.fixtures.pg_version import PgVersion
+from reattach.fixtures.ports import PortDistributor
+from reattach.fixtures.postgres.binaries import PgBin
+from reattach.fixtures.postgres.cluster import ClusterCache, ClusterOptions
+from reattach.fixtures.postgres.databases import DatabaseServer, url_of
+from reattach.fixtures.postgres.datasets import DatasetCache
+from reattach.fixtures.postgres.distributions import (
     Distribution,
     NoPostgres,
     arrange,
     available_versions,
     discover,
 )
-from fixtures.processes import CommandFailed, ProcessDied, ProcessError, wait_for
-from fixtures.utils import query_scalar
-from fixtures.vanilla_postgres import VanillaPostgres
+from reattach.fixtures.processes import CommandFailed, ProcessDied, ProcessError, wait_for
+from reattach.fixtures.utils import query_scalar
+from reattach.fixtures.vanilla_postgres import VanillaPostgres
 
 KIB = 1024
 

@@ -15,7 +15,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from fixtures.processes import Launcher, ProcessError, wait_for
+from reattach.fixtures.processes import Launcher, ProcessError, wait_for
 
 GONE_SECONDS = 2.0
 """In which nothing may be left of a test run that was killed."""
@@ -34,7 +34,7 @@ def is_alive(pid: int) -> bool:
 _FAMILY = """
 import os, signal, sys, time
 from pathlib import Path
-from fixtures.processes import Launcher, wait_for
+from reattach.fixtures.processes import Launcher, wait_for
 START
 tree = Path(sys.argv[1]) / "tree"
 (tree / "deep").mkdir(parents=True)

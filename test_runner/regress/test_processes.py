@@ -15,8 +15,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from fixtures.ports import PortDistributor
-from fixtures.processes import (
+from reattach.fixtures.ports import PortDistributor
+from reattach.fixtures.processes import (
     CommandFailed,
     CompletedRun,
     Launcher,
@@ -281,7 +281,7 @@ class TestOwnPrograms:
     def test_is_shown_under_its_name(
         self, launcher: Launcher, port_distributor: PortDistributor, tmp_path: Path
     ) -> None:
-        argv = [sys.executable, "-m", "reattach.import_bucket", "--listen"]
+        argv = [sys.executable, "-m", "reattach.witness.s3", "--listen"]
         argv += [f"127.0.0.1:{port_distributor.get_port()}", "--spool", str(tmp_path)]
         process = launcher.start("bucket", argv, log_path=tmp_path / "log")
         try:
@@ -300,7 +300,7 @@ class TestOwnPrograms:
     def test_traceback_goes_to_the_log(self, launcher: Launcher, test_output_dir: Path) -> None:
         process = launcher.start(
             "bucket",
-            [sys.executable, "-m", "reattach.import_bucket", "--listen", "127.0.0.1:1", "--spool", "/proc/x"],
+            [sys.executable, "-m", "reattach.witness.s3", "--listen", "127.0.0.1:1", "--spool", "/proc/x"],
             log_path=test_output_dir / "log",
         )
         assert process.wait(10) != 0

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import pytest
 
-from fixtures.control_plane import ControlPlane
-from fixtures.imports.bucket import ImportBucket
-from fixtures.imports.handle import BEFORE_DONE, BEFORE_FIRST_JOB, after_job
-from fixtures.neon_fixtures import NeonEnvBuilder, PageserverImportConfig
+from reattach.fixtures.control_plane import ControlPlane
+from reattach.fixtures.imports.bucket import ImportBucket
+from reattach.fixtures.imports.handle import BEFORE_DONE, BEFORE_FIRST_JOB, after_job
+from reattach.fixtures.neon_fixtures import NeonEnvBuilder, PageserverImportConfig
 from test_runner.regress.interruptions import INTERRUPTIONS, Interruption, pageserver_killed
 
 SHARD_COUNTS = [0, 2, 4, 8]

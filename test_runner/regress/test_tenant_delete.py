@@ -6,17 +6,17 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from fixtures.imports.bucket import ImportBucket
-from fixtures.imports.handle import ImportTimeline, after_job
-from fixtures.neon_fixtures import (
+from reattach.fixtures.imports.bucket import ImportBucket
+from reattach.fixtures.imports.handle import ImportTimeline, after_job
+from reattach.fixtures.neon_fixtures import (
     NeonEnv,
     NeonEnvBuilder,
     PageserverImportConfig,
     StorageControllerApiException,
     StorageControllerMigrationConfig,
 )
-from fixtures.processes import wait_for
-from fixtures.remote_storage import RemoteStorageKind, available_remote_storages
+from reattach.fixtures.processes import wait_for
+from reattach.fixtures.remote_storage import RemoteStorageKind, available_remote_storages
 
 SHARDS = 4
 

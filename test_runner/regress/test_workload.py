@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from fixtures.common_types import Lsn
-from fixtures.env.env import NeonEnv
-from fixtures.pageserver.utils import wait_for_last_record_lsn
-from fixtures.unsupported import Unsupported
-from fixtures.utils import run_only_on_default_postgres
-from fixtures.workload import Workload
+from reattach.fixtures.common_types import Lsn
+from reattach.fixtures.env.env import NeonEnv
+from reattach.fixtures.pageserver.utils import wait_for_last_record_lsn
+from reattach.fixtures.unsupported import Unsupported
+from reattach.fixtures.utils import run_only_on_default_postgres
+from reattach.fixtures.workload import Workload
 
 
 @pytest.mark.endpoint

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from fixtures.bucket.server import BucketServer
-from fixtures.ports import PortDistributor
-from fixtures.processes import Launcher
 from reattach.api.ids import TenantId, TenantShardId, TimelineId
+from reattach.fixtures.bucket.server import BucketServer
+from reattach.fixtures.ports import PortDistributor
+from reattach.fixtures.processes import Launcher
 from test_runner.regress.pageserver.one_pageserver import PageserverProcess
 from test_runner.regress.pageserver.scripted_controller import FakeController, serve_controller
 from test_runner.regress.pageserver.subject import Subject

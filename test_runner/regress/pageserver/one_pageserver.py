@@ -15,9 +15,9 @@ from typing import Any
 
 import requests
 
-from fixtures.ports import PortDistributor
-from fixtures.processes import Launcher, Process, wait_for
 from reattach.api.ids import TenantShardId, TimelineId
+from reattach.fixtures.ports import PortDistributor
+from reattach.fixtures.processes import Launcher, Process, wait_for
 from test_runner.regress.pageserver.scripted_controller import FakeController
 
 Json = Any

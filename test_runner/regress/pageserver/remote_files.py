@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fixtures.bucket.server import BucketServer
 from reattach.api.ids import TenantShardId, TimelineId
+from reattach.fixtures.bucket.server import BucketServer
 
 
 @dataclass(frozen=True)

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fixtures.processes import wait_for
 from reattach.api.ids import TenantShardId, TimelineId
 from reattach.api.key import BLCKSZ, RelTag
+from reattach.fixtures.processes import wait_for
 from test_runner.regress.pageserver.one_pageserver import PageserverProcess
 from test_runner.regress.pageserver.remote_files import RemoteTimeline
 from test_runner.unit.import_pgdata.data_directory import DataDirectory

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from fixtures.processes import wait_for
+from reattach.fixtures.processes import wait_for
 from test_runner.regress.pageserver.subject import Subject
 
 

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 import requests
 
-from fixtures.bucket import BucketServer, Faults
 from reattach.api.bucket import LISTINGS, Operation
 from reattach.api.ids import TenantId, TenantShardId
+from reattach.fixtures.bucket import BucketServer, Faults
 from test_runner.regress.pageserver.remote_files import bucket_keys
 from test_runner.regress.pageserver.subject import Subject
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from fixtures.processes import wait_for
 from reattach.api.ids import TenantShardId
 from reattach.api.key import BLCKSZ
+from reattach.fixtures.processes import wait_for
 from test_runner.regress.pageserver.one_pageserver import PageserverProcess
 from test_runner.regress.pageserver.subject import REL, Subject
 

@@ -6,9 +6,9 @@ from dataclasses import replace
 
 import pytest
 
-from fixtures.processes import wait_for
 from reattach.api.ids import TenantShardId, TimelineId
 from reattach.api.key import BLCKSZ, CONTROLFILE_KEY, Key
+from reattach.fixtures.processes import wait_for
 from test_runner.regress.pageserver.subject import REL, REL_PATH, Subject
 
 JOBS = 10

@@ -7,9 +7,9 @@ import threading
 import pytest
 import requests
 
-from fixtures.processes import wait_for
 from reattach.api.controller import TENANT_CONFIG_KEYS
 from reattach.api.ids import TenantShardId
+from reattach.fixtures.processes import wait_for
 from test_runner.regress.pageserver.one_pageserver import PageserverProcess
 from test_runner.regress.pageserver.subject import REL, Subject
 

@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 import requests
 
-from fixtures.auth_tokens import TokenScope, write_key_pair
-from fixtures.processes import Launcher, wait_for
 from reattach.api.ids import TenantShardId
+from reattach.fixtures.auth_tokens import TokenScope, write_key_pair
+from reattach.fixtures.processes import Launcher, wait_for
 from test_runner.regress.pageserver.one_pageserver import IMPORT_CONFIG, PageserverProcess
 from test_runner.regress.pageserver.scripted_controller import FakeController
 from test_runner.regress.pageserver.subject import Subject

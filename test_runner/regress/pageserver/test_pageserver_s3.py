@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 
-from fixtures.bucket.faults import Faults
-from fixtures.bucket.server import BucketServer
 from reattach.api.bucket import Operation
 from reattach.api.key import BLCKSZ, RelTag
+from reattach.fixtures.bucket.faults import Faults
+from reattach.fixtures.bucket.server import BucketServer
 from test_runner.regress.pageserver.remote_files import bucket_keys
 from test_runner.regress.pageserver.subject import REL, Subject
 

@@ -15,11 +15,11 @@ from typing import Any, Self, TypeVar
 
 import psycopg
 
-from fixtures.control_plane import ControlPlane
-from fixtures.http_probe import probe
-from fixtures.ports import PortDistributor
-from fixtures.postgres.databases import Database
-from fixtures.processes import Launcher, Process, wait_for
+from reattach.fixtures.control_plane import ControlPlane
+from reattach.fixtures.http_probe import probe
+from reattach.fixtures.ports import PortDistributor
+from reattach.fixtures.postgres.databases import Database
+from reattach.fixtures.processes import Launcher, Process, wait_for
 from test_runner.regress.storage_controller.fake_pageserver import FakePageserver
 from test_runner.regress.storage_controller.http import Api, NoAnswer, Refused
 from test_runner.regress.storage_controller.remote_storage import RemoteStorage

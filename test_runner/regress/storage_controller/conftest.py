@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from fixtures.ports import PortDistributor
-from fixtures.postgres.databases import DatabaseServer
-from fixtures.processes import Launcher
+from reattach.fixtures.ports import PortDistributor
+from reattach.fixtures.postgres.databases import DatabaseServer
+from reattach.fixtures.processes import Launcher
 from test_runner.regress.storage_controller.cloud import Cloud
 
 MakeCloud = Callable[..., Cloud]

@@ -13,13 +13,13 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from fixtures.control_plane import Upcall
-from fixtures.ports import PortDistributor
-from fixtures.postgres.cluster import SUPERUSER, ClusterCache, append_settings
-from fixtures.postgres.databases import Database
-from fixtures.postgres.distributions import Distribution
-from fixtures.postgres.server import PostgresServer
-from fixtures.processes import Launcher
+from reattach.fixtures.control_plane import Upcall
+from reattach.fixtures.ports import PortDistributor
+from reattach.fixtures.postgres.cluster import SUPERUSER, ClusterCache, append_settings
+from reattach.fixtures.postgres.databases import Database
+from reattach.fixtures.postgres.distributions import Distribution
+from reattach.fixtures.postgres.server import PostgresServer
+from reattach.fixtures.processes import Launcher
 from test_runner.regress.storage_controller.cloud import Cloud
 
 MAX_CONNECTIONS = 12

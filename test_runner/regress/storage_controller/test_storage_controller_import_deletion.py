@@ -7,8 +7,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from fixtures.control_plane import Upcall
-from fixtures.processes import WaitTimeout
+from reattach.fixtures.control_plane import Upcall
+from reattach.fixtures.processes import WaitTimeout
 from test_runner.regress.storage_controller.cloud import Cloud
 from test_runner.regress.storage_controller.fake_pageserver import Fault
 from test_runner.regress.storage_controller.steps import (

@@ -7,7 +7,7 @@ import threading
 import uuid
 from concurrent.futures import ThreadPoolExecutor
 
-from fixtures.control_plane import Upcall
+from reattach.fixtures.control_plane import Upcall
 from test_runner.regress.storage_controller.cloud import Cloud
 from test_runner.regress.storage_controller.conftest import MakeCloud
 from test_runner.regress.storage_controller.fake_pageserver import Fault

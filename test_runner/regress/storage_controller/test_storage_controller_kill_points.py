@@ -14,12 +14,12 @@ from typing import Any
 
 import pytest
 
-from fixtures.http_probe import probe
-from fixtures.ports import PortDistributor
-from fixtures.postgres.databases import DatabaseServer
-from fixtures.processes import Launcher, wait_for
 from reattach.api.controller_points import ALL_POINTS, Call, Point, Write, after, before
 from reattach.api.lsn import Lsn
+from reattach.fixtures.http_probe import probe
+from reattach.fixtures.ports import PortDistributor
+from reattach.fixtures.postgres.databases import DatabaseServer
+from reattach.fixtures.processes import Launcher, wait_for
 from test_runner.regress.storage_controller.cloud import TIMEOUT, Cloud
 from test_runner.regress.storage_controller.fake_pageserver import FakePageserver
 from test_runner.regress.storage_controller.http import NoAnswer, Refused
@@ -234,7 +234,7 @@ def supervised(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Supervised]:
     """One cloud for all points: what one kill leaves behind is what the next one finds."""
-    from fixtures.env.engines import Engines
+    from reattach.fixtures.env.engines import Engines
 
     with ExitStack() as stack:
         database = database_server.create_database()

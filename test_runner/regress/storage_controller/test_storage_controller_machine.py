@@ -26,8 +26,8 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from fixtures.processes import wait_for
 from reattach.api.controller_points import ALL_POINTS
+from reattach.fixtures.processes import wait_for
 from test_runner.regress.storage_controller.cloud import TIMEOUT, Cloud
 from test_runner.regress.storage_controller.conftest import MakeCloud
 from test_runner.regress.storage_controller.http import NoAnswer, Refused

@@ -21,8 +21,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from fixtures.auth_tokens import TokenScope, write_key_pair
-from fixtures.ports import PortDistributor
+from reattach.fixtures.auth_tokens import TokenScope, write_key_pair
+from reattach.fixtures.ports import PortDistributor
 from test_runner.regress.storage_controller.cloud import Cloud
 from test_runner.regress.storage_controller.conftest import MakeCloud
 from test_runner.regress.storage_controller.http import NoAnswer

@@ -9,18 +9,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fixtures.backup.source_files import LocalFiles, imported_file
-from fixtures.compare import (
-    DataDiffers,
-    DifferentBytes,
-    ExtraFile,
-    ForeignKeys,
-    MissingFile,
-    Placement,
-    assert_own_keys,
-    assert_same,
-    differences,
-)
 from reattach.api.key import (
     BLCKSZ,
     CONTROLFILE_KEY,
@@ -33,6 +21,18 @@ from reattach.api.key import (
     slru_block_key,
 )
 from reattach.api.timeline import ScanDisposableKeysResponse
+from reattach.fixtures.backup.source_files import LocalFiles, imported_file
+from reattach.fixtures.compare import (
+    DataDiffers,
+    DifferentBytes,
+    ExtraFile,
+    ForeignKeys,
+    MissingFile,
+    Placement,
+    assert_own_keys,
+    assert_same,
+    differences,
+)
 from test_runner.unit.fullbackup.pgdata import make_pgdata
 
 RELATION = "base/5/16384"

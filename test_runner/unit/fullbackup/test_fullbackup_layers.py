@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from fixtures.backup.restore import Restore
-from fixtures.backup.source_files import LocalFiles
-from fixtures.compare import DataDiffers, Placement, assert_same
 from reattach.api.key import BLCKSZ, KEY_MAX, KeyRange, RelTag
 from reattach.api.layer_name import LayerName
 from reattach.api.shard import ShardIdentity
+from reattach.fixtures.backup.restore import Restore
+from reattach.fixtures.backup.source_files import LocalFiles
+from reattach.fixtures.compare import DataDiffers, Placement, assert_same
 from reattach.pageserver.fullbackup.layer_source import LayerSource
 from reattach.pageserver.fullbackup.source import BackupError, MissingKey
 from reattach.pageserver.fullbackup.stream import open_backup

@@ -12,11 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from fixtures.backup.restore import Restore, ShardsDisagree
-from fixtures.backup.source_files import LocalFiles
-from fixtures.compare import Placement, assert_same
 from reattach.api.key import BLCKSZ, DBDIR_KEY, GLOBALTABLESPACE_OID, KeyRange, RelTag, relmap_key
 from reattach.api.shard import ShardIdentity
+from reattach.fixtures.backup.restore import Restore, ShardsDisagree
+from reattach.fixtures.backup.source_files import LocalFiles
+from reattach.fixtures.compare import Placement, assert_same
 from reattach.pageserver.fullbackup.source import BackupError, PageSource
 from reattach.pageserver.fullbackup.stream import Backup, open_backup
 from test_runner.unit.fullbackup.directory_source import DirectorySource

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reattach.import_bucket.blob import (
+from reattach.witness.s3.blob import (
     Blob,
     BlobChanged,
     JoinedBlob,
@@ -21,9 +21,9 @@ from reattach.import_bucket.blob import (
     chunks,
     open_spool_file,
 )
-from reattach.import_bucket.body import SPOOL_BYTES, BadBody, Receiver
-from reattach.import_bucket.digests import composite, digest
-from reattach.import_bucket.store import Checksum
+from reattach.witness.s3.body import SPOOL_BYTES, BadBody, Receiver
+from reattach.witness.s3.digests import composite, digest
+from reattach.witness.s3.store import Checksum
 
 
 def content_of(blob: Blob, start: int = 0, end: int | None = None) -> bytes:

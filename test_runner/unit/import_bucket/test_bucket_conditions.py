@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reattach.import_bucket.conditions import (
+from reattach.witness.s3.conditions import (
     UnsatisfiableRange,
     copy_refused,
     failed_precondition,

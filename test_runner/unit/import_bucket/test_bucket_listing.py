@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reattach.import_bucket.listing import decode_token, encode_token, list_page
+from reattach.witness.s3.listing import decode_token, encode_token, list_page
 
 keys = st.lists(st.text("ab/\U0010ffff", min_size=1, max_size=6), unique=True, max_size=40).map(sorted)
 words = st.text("ab/\U0010ffff", max_size=3)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from reattach.api.bucket import LoggedRequest, Match, Operation
-from reattach.import_bucket.request import BadTarget, Request, parse_request
-from reattach.import_bucket.rules import matches
+from reattach.witness.s3.request import BadTarget, Request, parse_request
+from reattach.witness.s3.rules import matches
 
 COPY = {"x-amz-copy-source": "/b/k"}
 

@@ -13,10 +13,10 @@ from typing import TypeVar
 
 import pytest
 
-from fixtures.bucket.faults import Faults
-from fixtures.bucket.server import BucketServer
 from reattach.api.bucket import Operation
 from reattach.api.location import AwsS3, ImportLocation, LocalFs
+from reattach.fixtures.bucket.faults import Faults
+from reattach.fixtures.bucket.server import BucketServer
 from reattach.pageserver.import_pgdata import bucket as bucket_module
 from reattach.pageserver.import_pgdata.bucket import Bucket, RangeRead, open_bucket
 from reattach.pageserver.import_pgdata.bucket_object import BucketObject

@@ -14,7 +14,6 @@ from pathlib import Path
 
 import pytest
 
-from fixtures.bucket.server import BucketServer
 from reattach.api.import_status import (
     Done,
     Error,
@@ -26,6 +25,7 @@ from reattach.api.key import BLCKSZ, RelTag
 from reattach.api.location import AwsS3
 from reattach.api.lsn import Lsn
 from reattach.api.shard import ShardIdentity
+from reattach.fixtures.bucket.server import BucketServer
 from reattach.pageserver.import_pgdata.executor import run_ahead_window
 from test_runner.unit.import_pgdata.data_directory import DataDirectory, small_data_directory
 from test_runner.unit.import_pgdata.imports import SMALL_JOBS, Import, expected_content

@@ -13,13 +13,13 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from fixtures.backup.fetch import BackupFailed, fetch_fullbackup
-from fixtures.backup.restore import Restore
-from fixtures.backup.tar import BadTar
 from reattach.api.ids import TenantId, TenantShardId, TimelineId
 from reattach.api.key import RelTag
 from reattach.api.lsn import Lsn
 from reattach.api.shard import ShardIdentity
+from reattach.fixtures.backup.fetch import BackupFailed, fetch_fullbackup
+from reattach.fixtures.backup.restore import Restore
+from reattach.fixtures.backup.tar import BadTar
 from reattach.pageserver.fullbackup.stream import Backup, open_backup
 from reattach.pageserver.page_service.server import serve_page_service
 from reattach.runtime.errors import NotFound, Unauthorized

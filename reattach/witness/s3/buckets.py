@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from urllib.parse import quote
 
-from reattach.import_bucket.listing import Page, decode_token, encode_token, list_page
-from reattach.import_bucket.objects import find_bucket
-from reattach.import_bucket.request import Request
-from reattach.import_bucket.responses import Response, S3Error, element, invalid_argument, xml_response
-from reattach.import_bucket.rules import Snapshot
-from reattach.import_bucket.store import Store, iso_time
+from reattach.witness.s3.listing import Page, decode_token, encode_token, list_page
+from reattach.witness.s3.objects import find_bucket
+from reattach.witness.s3.request import Request
+from reattach.witness.s3.responses import Response, S3Error, element, invalid_argument, xml_response
+from reattach.witness.s3.rules import Snapshot
+from reattach.witness.s3.store import Store, iso_time
 
 OWNER_ID = "75aa57f09aa0c8caeab4f8c24e99d10f8e7faeebf76c078efc7c6caea54ba06a"
 OWNER = f"<Owner><DisplayName>webfile</DisplayName><ID>{OWNER_ID}</ID></Owner>"

@@ -9,10 +9,10 @@ from typing import Protocol
 import httptools
 
 from reattach.api.bucket import CONTROL_PREFIX, LoggedRequest
-from reattach.import_bucket.body import MAX_BODY_BYTES, BadBody, Receiver
-from reattach.import_bucket.http_parsing import ChunkedBody, Head
-from reattach.import_bucket.request import BadTarget, Request, parse_request
-from reattach.import_bucket.responses import S3Error
+from reattach.witness.s3.body import MAX_BODY_BYTES, BadBody, Receiver
+from reattach.witness.s3.http_parsing import ChunkedBody, Head
+from reattach.witness.s3.request import BadTarget, Request, parse_request
+from reattach.witness.s3.responses import S3Error
 
 _MAX_HEAD = 64 * 1024
 _MAX_AHEAD = 1 << 20

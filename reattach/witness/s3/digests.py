@@ -10,10 +10,10 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
-from reattach.import_bucket.blob import Blob, chunks
-from reattach.import_bucket.request import Request
-from reattach.import_bucket.responses import S3Error, invalid_argument
-from reattach.import_bucket.store import Checksum
+from reattach.witness.s3.blob import Blob, chunks
+from reattach.witness.s3.request import Request
+from reattach.witness.s3.responses import S3Error, invalid_argument
+from reattach.witness.s3.store import Checksum
 
 CHECKSUM_ALGORITHMS = ("CRC32", "CRC32C", "CRC64NVME", "SHA1", "SHA256")
 

@@ -10,8 +10,8 @@ from moto.core.request import Request
 from moto.s3.models import FakeDeleteMarker, FakeKey, S3Backend, s3_backends
 from moto.s3.responses import S3Response
 
-from reattach.import_bucket.blob import Blob, chunks
-from reattach.import_bucket.store import StoredObject
+from reattach.witness.s3.blob import Blob, chunks
+from reattach.witness.s3.store import StoredObject
 
 _ACCOUNT = "123456789012"
 _PARTITION = "aws"

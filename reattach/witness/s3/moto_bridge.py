@@ -26,10 +26,10 @@ from typing import Any
 from urllib.parse import unquote
 
 from reattach.api.bucket import Operation
-from reattach.import_bucket.blob import MemoryBlob
-from reattach.import_bucket.request import Request
-from reattach.import_bucket.responses import Response, S3Error, bytes_response
-from reattach.import_bucket.store import Bucket, Checksum, Store, StoredObject
+from reattach.witness.s3.blob import MemoryBlob
+from reattach.witness.s3.request import Request
+from reattach.witness.s3.responses import Response, S3Error, bytes_response
+from reattach.witness.s3.store import Bucket, Checksum, Store, StoredObject
 
 log = logging.getLogger(__name__)
 
@@ -91,7 +91,7 @@ class MotoBridge:
             if self._moto is None:
                 log.info("loading moto for %s %s", request.method, request.path)
                 self._moto = await loop.run_in_executor(
-                    None, importlib.import_module, "reattach.import_bucket.moto_store"
+                    None, importlib.import_module, "reattach.witness.s3.moto_store"
                 )
             scope = self._scope(request)
             self._show(scope)

@@ -6,9 +6,9 @@ import os
 from collections.abc import Iterator
 
 from reattach.api.bucket import Preload, PreloadResult
-from reattach.import_bucket.blob import PathBlob
-from reattach.import_bucket.buckets import DEFAULT_REGION
-from reattach.import_bucket.store import Store, StoredObject, surrogate_etag
+from reattach.witness.s3.blob import PathBlob
+from reattach.witness.s3.buckets import DEFAULT_REGION
+from reattach.witness.s3.store import Store, StoredObject, surrogate_etag
 
 
 class PreloadError(Exception):

@@ -12,17 +12,17 @@ from collections.abc import Callable
 from pathlib import Path
 
 from reattach.api.bucket import Delay, Hold, LoggedRequest, LoseResponse, Operation, Reset, Status
-from reattach.import_bucket import buckets, digests, multipart, objects
-from reattach.import_bucket.blob import Blob, MemoryBlob
-from reattach.import_bucket.body import Receiver
-from reattach.import_bucket.connection import Connection, DropConnection
-from reattach.import_bucket.control import Control
-from reattach.import_bucket.moto_bridge import MotoBridge
-from reattach.import_bucket.request import Request
-from reattach.import_bucket.request_log import RequestLog
-from reattach.import_bucket.responses import Response
-from reattach.import_bucket.rules import ActiveRule, Rules, Snapshot, prepare, spoil, status_error
-from reattach.import_bucket.store import Store
+from reattach.witness.s3 import buckets, digests, multipart, objects
+from reattach.witness.s3.blob import Blob, MemoryBlob
+from reattach.witness.s3.body import Receiver
+from reattach.witness.s3.connection import Connection, DropConnection
+from reattach.witness.s3.control import Control
+from reattach.witness.s3.moto_bridge import MotoBridge
+from reattach.witness.s3.request import Request
+from reattach.witness.s3.request_log import RequestLog
+from reattach.witness.s3.responses import Response
+from reattach.witness.s3.rules import ActiveRule, Rules, Snapshot, prepare, spoil, status_error
+from reattach.witness.s3.store import Store
 
 # Bodies up to this size are hashed at once; larger ones by a thread, while others are served.
 _INLINE_BYTES = 64 * 1024

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from email.utils import formatdate
 from functools import lru_cache
 
-from reattach.import_bucket.blob import Blob
+from reattach.witness.s3.blob import Blob
 
 DEFAULT_CONTENT_TYPE = "binary/octet-stream"
 

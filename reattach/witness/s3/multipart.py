@@ -6,10 +6,10 @@ import hashlib
 import re
 from typing import TYPE_CHECKING
 
-from reattach.import_bucket import digests
-from reattach.import_bucket.blob import JoinedBlob, SlicedBlob
-from reattach.import_bucket.buckets import OWNER, OWNER_ID
-from reattach.import_bucket.objects import (
+from reattach.witness.s3 import digests
+from reattach.witness.s3.blob import JoinedBlob, SlicedBlob
+from reattach.witness.s3.buckets import OWNER, OWNER_ID
+from reattach.witness.s3.objects import (
     check_write_conditions,
     checksum_headers,
     copy_source,
@@ -19,8 +19,8 @@ from reattach.import_bucket.objects import (
     local_text,
     parse_xml,
 )
-from reattach.import_bucket.request import Request
-from reattach.import_bucket.responses import (
+from reattach.witness.s3.request import Request
+from reattach.witness.s3.responses import (
     Response,
     S3Error,
     element,
@@ -29,10 +29,10 @@ from reattach.import_bucket.responses import (
     no_such_upload,
     xml_response,
 )
-from reattach.import_bucket.store import Bucket, Checksum, Part, Store, StoredObject, Upload, iso_time
+from reattach.witness.s3.store import Bucket, Checksum, Part, Store, StoredObject, Upload, iso_time
 
 if TYPE_CHECKING:
-    from reattach.import_bucket.digests import Digests
+    from reattach.witness.s3.digests import Digests
 
 _MIN_PART_BYTES = 5 << 20
 _MAX_PART = 10_000

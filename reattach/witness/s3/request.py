@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from urllib.parse import parse_qsl, unquote_to_bytes
 
 from reattach.api.bucket import LoggedRequest, Operation
-from reattach.import_bucket.blob import Blob
+from reattach.witness.s3.blob import Blob
 
 _CREDENTIAL = re.compile(r"Credential=([^/,\s]+)|^AWS ([^:\s]+):")
 

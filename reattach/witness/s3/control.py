@@ -16,12 +16,12 @@ from reattach.api.bucket import (
     Rule,
     Verdict,
 )
-from reattach.import_bucket.preload import PreloadError, preload
-from reattach.import_bucket.request import Request
-from reattach.import_bucket.request_log import RequestLog
-from reattach.import_bucket.responses import Response, bytes_response
-from reattach.import_bucket.rules import ActiveRule, Rules
-from reattach.import_bucket.store import Store
+from reattach.witness.s3.preload import PreloadError, preload
+from reattach.witness.s3.request import Request
+from reattach.witness.s3.request_log import RequestLog
+from reattach.witness.s3.responses import Response, bytes_response
+from reattach.witness.s3.rules import ActiveRule, Rules
+from reattach.witness.s3.store import Store
 
 T = TypeVar("T")
 

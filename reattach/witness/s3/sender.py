@@ -11,8 +11,8 @@ from collections.abc import Callable
 from typing import Literal
 
 from reattach.api.bucket import LoggedRequest
-from reattach.import_bucket.blob import FilePiece, Piece, piece_length, slice_piece
-from reattach.import_bucket.responses import Response
+from reattach.witness.s3.blob import FilePiece, Piece, piece_length, slice_piece
+from reattach.witness.s3.responses import Response
 
 log = logging.getLogger(__name__)
 

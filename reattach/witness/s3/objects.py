@@ -7,17 +7,17 @@ from typing import TYPE_CHECKING
 from urllib.parse import parse_qs, unquote
 from xml.etree import ElementTree
 
-from reattach.import_bucket import digests
-from reattach.import_bucket.blob import BlobChanged, Pieces
-from reattach.import_bucket.conditions import (
+from reattach.witness.s3 import digests
+from reattach.witness.s3.blob import BlobChanged, Pieces
+from reattach.witness.s3.conditions import (
     UnsatisfiableRange,
     copy_refused,
     failed_precondition,
     is_not_modified,
     resolve_range,
 )
-from reattach.import_bucket.request import Request
-from reattach.import_bucket.responses import (
+from reattach.witness.s3.request import Request
+from reattach.witness.s3.responses import (
     Response,
     S3Error,
     element,
@@ -29,10 +29,10 @@ from reattach.import_bucket.responses import (
     precondition_failed,
     xml_response,
 )
-from reattach.import_bucket.store import Bucket, Checksum, Store, StoredObject
+from reattach.witness.s3.store import Bucket, Checksum, Store, StoredObject
 
 if TYPE_CHECKING:
-    from reattach.import_bucket.digests import Digests
+    from reattach.witness.s3.digests import Digests
 
 _KEPT_HEADERS = frozenset(
     {

@@ -9,7 +9,7 @@ from http import HTTPStatus
 from typing import Literal
 from xml.sax.saxutils import escape
 
-from reattach.import_bucket.blob import NOTHING, MemoryBlob, Pieces
+from reattach.witness.s3.blob import NOTHING, MemoryBlob, Pieces
 
 NAMESPACE = "http://s3.amazonaws.com/doc/2006-03-01/"
 _DECLARATION = '<?xml version="1.0" encoding="UTF-8"?>\n'

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-from reattach.import_bucket.blob import Blob, MemoryBlob, SpoolBlob, open_spool_file
+from reattach.witness.s3.blob import Blob, MemoryBlob, SpoolBlob, open_spool_file
 
 MAX_BODY_BYTES = 5 << 30
 """S3 takes no more in one request."""

@@ -15,11 +15,11 @@ import struct
 import time
 from typing import Any, Protocol
 
-from reattach.import_bucket.blob import Pieces
-from reattach.import_bucket.reader import Intake, RequestReader
-from reattach.import_bucket.request import Request
-from reattach.import_bucket.responses import Response, S3Error, error_response, render_head
-from reattach.import_bucket.sender import Ending, Sender
+from reattach.witness.s3.blob import Pieces
+from reattach.witness.s3.reader import Intake, RequestReader
+from reattach.witness.s3.request import Request
+from reattach.witness.s3.responses import Response, S3Error, error_response, render_head
+from reattach.witness.s3.sender import Ending, Sender
 
 log = logging.getLogger(__name__)
 

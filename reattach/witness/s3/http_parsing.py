@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import httptools
 
-from reattach.import_bucket.body import Receiver
+from reattach.witness.s3.body import Receiver
 
 
 class Head:

@@ -26,11 +26,11 @@ from reattach.api.bucket import (
     Truncate,
     Verdict,
 )
-from reattach.import_bucket.blob import NOTHING
-from reattach.import_bucket.conditions import UnsatisfiableRange, resolve_range
-from reattach.import_bucket.request import Request
-from reattach.import_bucket.responses import Response, S3Error
-from reattach.import_bucket.store import Store, StoredObject
+from reattach.witness.s3.blob import NOTHING
+from reattach.witness.s3.conditions import UnsatisfiableRange, resolve_range
+from reattach.witness.s3.request import Request
+from reattach.witness.s3.responses import Response, S3Error
+from reattach.witness.s3.store import Store, StoredObject
 
 Snapshot = tuple[Sequence[str], dict[str, StoredObject]]
 """A bucket's sorted keys and its objects at one moment."""

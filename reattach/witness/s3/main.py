@@ -16,10 +16,10 @@ from pathlib import Path
 
 import uvloop
 
-from reattach.import_bucket.connection import Connection
-from reattach.import_bucket.service import BucketService
 from reattach.runtime.logs import start_logging
 from reattach.runtime.serve import bind, install_signals
+from reattach.witness.s3.connection import Connection
+from reattach.witness.s3.service import BucketService
 
 log = logging.getLogger(__name__)
 

@@ -1,0 +1,5 @@
+import sys
+
+from reattach.fast_import.main import main
+
+sys.exit(main())

@@ -1,5 +1,0 @@
-import sys
-
-from reattach.import_bucket.main import main
-
-sys.exit(main())

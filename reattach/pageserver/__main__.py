@@ -1,0 +1,5 @@
+import sys
+
+from reattach.pageserver.main import main
+
+sys.exit(main())

@@ -1,0 +1,1 @@
+"""The witness: everything that leaves a process under test passes through it."""
