@@ -58,8 +58,6 @@ def settle(
     os.chdir(cwd)
     os.environ.clear()
     os.environ.update(environment)
-    # A wrapper around one of our programs runs it with this interpreter.
-    os.environ["REATTACH_ENGINE_PYTHON"] = sys.executable
 
 
 def hold_signals() -> None:

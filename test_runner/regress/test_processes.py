@@ -15,6 +15,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+import reattach
 from reattach.fixtures.ports import PortDistributor
 from reattach.fixtures.processes import (
     CommandFailed,
@@ -244,7 +245,7 @@ def _raise(error: Exception) -> Callable[[], None]:
 class TestOwnPrograms:
     """A program of ours runs in a fork of the launcher; it must behave as if a shell had started it."""
 
-    PROGRAM = Path(sys.executable).parent / "fast_import"
+    PROGRAM = Path(reattach.__file__).parent / "bin" / "fast_import"
 
     @pytest.fixture(params=["launcher", "shell"])
     def run(self, request: pytest.FixtureRequest, launcher: Launcher) -> Callable[..., CompletedRun]:
@@ -286,7 +287,7 @@ class TestOwnPrograms:
         process = launcher.start("bucket", argv, log_path=tmp_path / "log")
         try:
             shown = psutil.Process(process.pid)
-            wait_for(lambda: shown.name() == "import_bucket", what="its name", timeout=10, alive=process)
+            wait_for(lambda: shown.name() == "s3", what="its name", timeout=10, alive=process)
             wait_for(
                 lambda: [part for part in shown.cmdline() if part] == argv,
                 what="its command line",
