@@ -135,14 +135,14 @@ BREAKAGES = [
         name="take-results-as-they-finish",
         invariant="I5",
         edits=(
-            Edit(EXECUTOR, "start(next_job))", "start(next_job), name=str(next_job))"),
             Edit(
                 EXECUTOR,
-                "            await started.popleft()\n            taken = last + 1\n",
-                "            finished, _ = await asyncio.wait(started, return_when=asyncio.FIRST_COMPLETED)\n"
-                "            started.remove(first := finished.pop())\n"
-                "            taken = int(first.get_name())\n",
+                "            number = last_taken + 1\n            await end_of(number).wait()\n",
+                "            while not (ready := [n for n in finished if finished[n].is_set()]):\n"
+                "                await asyncio.sleep(0.001)\n"
+                "            number = ready[0]\n",
             ),
+            Edit(EXECUTOR, "last_taken = number", "last_taken += 1"),
         ),
         test="test_import_resume",
         says="I5 bounded rework",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from collections.abc import Awaitable, Callable
 
 from reattach.pageserver.import_pgdata.tasks import task_group
@@ -35,23 +34,37 @@ async def execute(
     of `checkpoint_threshold`, `checkpoint` is given it; then `after_taking` is. An error of any of
     them stops the rest, and is raised when they have ended; so does a cancellation.
     """
-    permits = asyncio.Semaphore(concurrency)
     window = run_ahead_window(concurrency)
+    finished: dict[int, asyncio.Event] = {}
+    started, last_taken = completed, completed
+    may_start = asyncio.Event()
 
-    async def start(number: int) -> None:
-        async with permits:
+    async def work() -> None:
+        nonlocal started
+        while started < jobs:
+            if started >= last_taken + window:
+                may_start.clear()
+                await may_start.wait()
+                continue
+            # No await between the number and its job: whoever is cancelled first, no number is skipped.
+            started += 1
+            number = started
             await run(number)
+            end_of(number).set()
+
+    def end_of(number: int) -> asyncio.Event:
+        return finished.setdefault(number, asyncio.Event())
 
     async with task_group() as group:
-        started: deque[asyncio.Task[None]] = deque()
-        next_job = completed + 1
-        for last in range(completed, jobs):
-            while next_job <= min(jobs, last + window):
-                started.append(group.create_task(start(next_job)))
-                next_job += 1
-            await started.popleft()
-            taken = last + 1
-            await before_taking(taken)
-            if taken % checkpoint_threshold == 0:
-                await checkpoint(taken)
-            await after_taking(taken)
+        for _ in range(min(concurrency, jobs - completed)):
+            group.create_task(work())
+        while last_taken < jobs:
+            number = last_taken + 1
+            await end_of(number).wait()
+            del finished[number]
+            await before_taking(number)
+            if number % checkpoint_threshold == 0:
+                await checkpoint(number)
+            await after_taking(number)
+            last_taken = number
+            may_start.set()

@@ -207,6 +207,22 @@ def test_cancellation_leaves_nothing_running(run: Run, data: st.DataObject) -> N
     assert run.of("taken")[-1] == run.cancel_after_taking
 
 
+@given(runs, st.integers(0, 40))
+def test_a_cancellation_at_any_moment_skips_no_job(run: Run, turns: int) -> None:
+    """I5: the jobs that started follow each other, also if nobody had had a turn yet."""
+
+    async def scenario() -> None:
+        task = asyncio.create_task(run.go())
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+    asyncio.run(scenario())
+    started = run.of("started")
+    assert started == list(range(run.completed + 1, run.completed + 1 + len(started)))
+
+
 @given(runs, st.lists(st.integers(1, 10), max_size=6))
 def test_interrupted_again_and_again_it_still_converges(run: Run, lives: list[int]) -> None:
     """I5, I10: each life starts from the last checkpoint, merged with the ones before; none begins anew."""
