@@ -1,0 +1,82 @@
+"""What requests are called: the same in every run that does the same thing."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from reattach.api.effects import EffectClass, Front, NameRule
+
+_HAS_ID = re.compile(
+    r"[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}|[0-9a-fA-F]{16,}|[0-9]+"
+)
+_WORDS = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
+_READS = re.compile(r"(Get|Head|List).*|GET|HEAD|OPTIONS")
+
+
+@dataclass(frozen=True, slots=True)
+class Named:
+    """An effect's class, and what its rule says of it."""
+
+    of: EffectClass
+    reads: bool
+    background: bool
+
+
+class BadNameRule(ValueError):
+    """A rule that cannot name anything. The text says why."""
+
+
+class Namer:
+    """Names a world's requests. Remembers the values of what is counted."""
+
+    def __init__(self, rules: Sequence[NameRule]) -> None:
+        """Raises BadNameRule."""
+        self._rules = [(rule, _compile(rule.method), _compile(rule.target)) for rule in rules]
+        self._counted: dict[str, dict[str, int]] = {}
+
+    def name(self, front: Front, actor: str, peer: str, method: str, target: str) -> Named:
+        """By the first rule that fits, else by what can be seen, with `*` for what looks like an id."""
+        for rule, of_method, of_target in self._rules:
+            if rule.front is not front or not of_method.fullmatch(method):
+                continue
+            found = of_target.fullmatch(target)
+            if found is None:
+                continue
+            groups = {
+                name: self._count(name, value or "") if name in rule.counted else value or ""
+                for name, value in found.groupdict().items()
+            }
+            effect = EffectClass(
+                actor,
+                peer if rule.peer is None else rule.peer.format(**groups),
+                rule.verb.format(**{name: value.lower() for name, value in groups.items()}),
+                " ".join(rule.subject.format(**groups).split()),
+            )
+            return Named(effect, rule.reads, rule.background)
+        return Named(
+            EffectClass(actor, peer, _WORDS.sub("-", method).lower(), _without_ids(front, target)),
+            _READS.fullmatch(method) is not None,
+            False,
+        )
+
+    def _count(self, group: str, value: str) -> str:
+        seen = self._counted.setdefault(group, {})
+        number = seen.setdefault(value, len(seen) + 1)
+        return "" if number == 1 else f"({number})"
+
+
+def _compile(expression: str) -> re.Pattern[str]:
+    try:
+        return re.compile(expression)
+    except re.error as e:
+        raise BadNameRule(f"{expression!r} is no regular expression: {e}") from e
+
+
+def _without_ids(front: Front, target: str) -> str:
+    if front is Front.S3:
+        target = target.partition("/")[2]
+    if front is not Front.POSTGRES:
+        target = target.partition("?")[0]
+    return _HAS_ID.sub("*", target)

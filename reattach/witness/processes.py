@@ -1,0 +1,102 @@
+"""The processes under test, and the signals that a step sends them."""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from reattach.api.plan import Verb
+
+DEATH_SECONDS = 10.0
+
+SIGNALS = {
+    Verb.KILL: signal.SIGKILL,
+    Verb.TERMINATE: signal.SIGTERM,
+    Verb.PAUSE: signal.SIGSTOP,
+    Verb.CONTINUE: signal.SIGCONT,
+}
+
+
+class NotRunning(Exception):
+    """The process that was to get a signal does not run."""
+
+
+@dataclass(slots=True)
+class Tracked:
+    """A process by its name. pid is None while it does not run; incarnation counts its starts."""
+
+    pid: int | None = None
+    incarnation: int = 0
+
+
+class Processes:
+    """All of a world. `on_end` is called once for each that has ended."""
+
+    def __init__(self, on_end: Callable[[str, int, int | None], None]) -> None:
+        self._on_end = on_end
+        self._known: dict[str, Tracked] = {}
+
+    @property
+    def running(self) -> tuple[str, ...]:
+        return tuple(name for name, one in self._known.items() if one.pid is not None)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return tuple(self._known)
+
+    def incarnation(self, name: str) -> int:
+        """0 if it was never started."""
+        one = self._known.get(name)
+        return 0 if one is None else one.incarnation
+
+    def started(self, name: str, pid: int) -> int:
+        """Returns its incarnation."""
+        one = self._known.setdefault(name, Tracked())
+        if one.pid is not None:
+            self.ended(name, None)
+        one.pid = pid
+        one.incarnation += 1
+        return one.incarnation
+
+    def ended(self, name: str, code: int | None) -> None:
+        """Does nothing if it was known already."""
+        one = self._known.get(name)
+        if one is not None and one.pid is not None:
+            one.pid = None
+            self._on_end(name, one.incarnation, code)
+
+    def send(self, name: str, verb: Verb) -> None:
+        """Sends the signal to the process's group; a killed one is dead when this returns.
+
+        Raises NotRunning, and TimeoutError if the kernel does not let it go.
+        """
+        one = self._known.get(name)
+        if one is None or one.pid is None:
+            raise NotRunning(f"{name} does not run")
+        pid, number = one.pid, SIGNALS[verb]
+        try:
+            handle = os.pidfd_open(pid)
+        except ProcessLookupError as e:
+            self.ended(name, None)
+            raise NotRunning(f"{name} (pid {pid}) has ended") from e
+        try:
+            _signal_group(pid, number)
+            if verb is Verb.KILL:
+                poll = select.poll()
+                poll.register(handle, select.POLLIN)
+                if not poll.poll(DEATH_SECONDS * 1000):
+                    raise TimeoutError(f"{name} (pid {pid}) is not dead {DEATH_SECONDS:g} s after SIGKILL")
+                self.ended(name, -number)
+        finally:
+            os.close(handle)
+
+
+def _signal_group(pid: int, number: signal.Signals) -> None:
+    # The launcher makes each process the leader of a group; what somebody else has started may be in ours.
+    if os.getpgid(pid) == pid:
+        os.killpg(pid, number)
+    else:
+        os.kill(pid, number)
