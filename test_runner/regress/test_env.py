@@ -43,7 +43,7 @@ def test_state_is_the_process(neon_simple_env: NeonEnv) -> None:
     assert pageserver.wait_exit() == -signal.SIGKILL
     assert not pageserver.running
     pageserver.stop()
-    with pytest.raises(ProcessError, match="pageserver_1 does not run"):
+    with pytest.raises(ProcessError, match="pageserver 1 is down since this test saw it end"):
         _ = pageserver.pid
 
 
