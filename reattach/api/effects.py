@@ -78,18 +78,20 @@ class NameRule(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, fo
     """How requests are called. The first rule whose expressions match decides.
 
     method: a regular expression for all of an S3 operation ("PutObject"), an HTTP method, or "commit".
-    target: one for all of `bucket/key`, of an HTTP path with its query, or of what a transaction did ("insert
-    tenant_shards; update nodes").
-    verb, subject, peer: `{group}` stands for a named group of `target`, lower case for `verb`. Groups named
-    in `counted` become a number in the order in which their values appear: nothing for the first, then "
-    (2)", … reads: it changes nothing at the peer. background: comes by a clock, not by what the job does;
-    no crash point.
+    target: one for all of `bucket/key`, of an HTTP path with its query, or of what a transaction did
+    ("insert tenant_shards; update nodes"). body: one that must be found in the text of a small body.
+    verb, subject, peer: `{group}` stands for a named group of `target` or `body`, lower case for `verb`.
+    Groups named in `counted` become a number in the order in which their values appear: nothing for the
+    first, then "(2)", … . Others that matched nothing are "0000" if called `shard`, else empty.
+    reads: it changes nothing at the peer. background: comes by a clock, not by what the job does; it is no
+    crash point.
     """
 
     front: Front
     method: str
     target: str
     verb: str
+    body: str | None = None
     subject: str = ""
     peer: str | None = None
     counted: tuple[str, ...] = ()

@@ -12,6 +12,7 @@ _HAS_ID = re.compile(
     r"[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}|[0-9a-fA-F]{16,}|[0-9]+"
 )
 _WORDS = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
+UNSHARDED = "0000"
 _READS = re.compile(r"(Get|Head|List).*|GET|HEAD|OPTIONS")
 
 
@@ -33,21 +34,25 @@ class Namer:
 
     def __init__(self, rules: Sequence[NameRule]) -> None:
         """Raises BadNameRule."""
-        self._rules = [(rule, _compile(rule.method), _compile(rule.target)) for rule in rules]
+        self._rules = [
+            (rule, _compile(rule.method), _compile(rule.target), _compile(rule.body or "").search)
+            for rule in rules
+        ]
         self._counted: dict[str, dict[str, int]] = {}
 
-    def name(self, front: Front, actor: str, peer: str, method: str, target: str) -> Named:
+    def name(self, front: Front, actor: str, peer: str, method: str, target: str, body: bytes = b"") -> Named:
         """By the first rule that fits, else by what can be seen, with `*` for what looks like an id."""
-        for rule, of_method, of_target in self._rules:
+        for rule, of_method, of_target, in_body in self._rules:
             if rule.front is not front or not of_method.fullmatch(method):
                 continue
             found = of_target.fullmatch(target)
             if found is None:
                 continue
-            groups = {
-                name: self._count(name, value or "") if name in rule.counted else value or ""
-                for name, value in found.groupdict().items()
-            }
+            inside = in_body(body.decode("utf-8", "replace")) if rule.body is not None else None
+            if rule.body is not None and inside is None:
+                continue
+            matched = found.groupdict() | (inside.groupdict() if inside is not None else {})
+            groups = {name: self._value(rule, name, value) for name, value in matched.items()}
             effect = EffectClass(
                 actor,
                 peer if rule.peer is None else rule.peer.format(**groups),
@@ -60,6 +65,13 @@ class Namer:
             _READS.fullmatch(method) is not None,
             False,
         )
+
+    def _value(self, rule: NameRule, group: str, value: str | None) -> str:
+        if group in rule.counted:
+            return self._count(group, value or "")
+        if value is None:
+            return UNSHARDED if group == "shard" else ""
+        return value
 
     def _count(self, group: str, value: str) -> str:
         seen = self._counted.setdefault(group, {})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import select
 import signal
@@ -26,16 +27,25 @@ class NotRunning(Exception):
 
 @dataclass(slots=True)
 class Tracked:
-    """A process by its name. pid is None while it does not run; incarnation counts its starts."""
+    """A process by its name. pid is None while it does not run; incarnation counts its starts.
+
+    handle: a descriptor of it, readable once it has ended.
+    """
 
     pid: int | None = None
     incarnation: int = 0
+    handle: int = -1
 
 
 class Processes:
-    """All of a world. `on_end` is called once for each that has ended."""
+    """All of a world. `on_end` is called once for each that has ended, with its return code if that is
+    known.
+    """
 
-    def __init__(self, on_end: Callable[[str, int, int | None], None]) -> None:
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, on_end: Callable[[str, int, int | None], None]
+    ) -> None:
+        self._loop = loop
         self._on_end = on_end
         self._known: dict[str, Tracked] = {}
 
@@ -59,14 +69,35 @@ class Processes:
             self.ended(name, None)
         one.pid = pid
         one.incarnation += 1
+        try:
+            one.handle = os.pidfd_open(pid)
+        except ProcessLookupError:
+            # It has ended already, which is for the next turn, after its start has been written.
+            self._loop.call_soon(self.ended, name, None)
+        else:
+            self._loop.add_reader(one.handle, self.ended, name, None)
         return one.incarnation
 
-    def ended(self, name: str, code: int | None) -> None:
-        """Does nothing if it was known already."""
+    def ended(self, name: str, code: int | None) -> bool:
+        """Returns whether it was news."""
         one = self._known.get(name)
-        if one is not None and one.pid is not None:
-            one.pid = None
-            self._on_end(name, one.incarnation, code)
+        if one is None or one.pid is None:
+            return False
+        one.pid = None
+        self._forget(one)
+        self._on_end(name, one.incarnation, code)
+        return True
+
+    def close(self) -> None:
+        """Watches no process any more."""
+        for one in self._known.values():
+            self._forget(one)
+
+    def _forget(self, one: Tracked) -> None:
+        if one.handle >= 0:
+            self._loop.remove_reader(one.handle)
+            os.close(one.handle)
+            one.handle = -1
 
     def send(self, name: str, verb: Verb) -> None:
         """Sends the signal to the process's group; a killed one is dead when this returns.
@@ -77,21 +108,17 @@ class Processes:
         if one is None or one.pid is None:
             raise NotRunning(f"{name} does not run")
         pid, number = one.pid, SIGNALS[verb]
-        try:
-            handle = os.pidfd_open(pid)
-        except ProcessLookupError as e:
+        poll = select.poll()
+        poll.register(one.handle, select.POLLIN)
+        # The handle's process is never another with the same number.
+        if one.handle < 0 or poll.poll(0):
             self.ended(name, None)
-            raise NotRunning(f"{name} (pid {pid}) has ended") from e
-        try:
-            _signal_group(pid, number)
-            if verb is Verb.KILL:
-                poll = select.poll()
-                poll.register(handle, select.POLLIN)
-                if not poll.poll(DEATH_SECONDS * 1000):
-                    raise TimeoutError(f"{name} (pid {pid}) is not dead {DEATH_SECONDS:g} s after SIGKILL")
-                self.ended(name, -number)
-        finally:
-            os.close(handle)
+            raise NotRunning(f"{name} (pid {pid}) has ended")
+        _signal_group(pid, number)
+        if verb is Verb.KILL:
+            if not poll.poll(DEATH_SECONDS * 1000):
+                raise TimeoutError(f"{name} (pid {pid}) is not dead {DEATH_SECONDS:g} s after SIGKILL")
+            self.ended(name, -number)
 
 
 def _signal_group(pid: int, number: signal.Signals) -> None:

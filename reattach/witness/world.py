@@ -67,6 +67,7 @@ Decision = Verdict | asyncio.Future[Verdict]
 class Link:
     """A connection of an actor. abort: resets it."""
 
+    world: World
     actor: str
     front: Front
     abort: Callable[[], None]
@@ -75,7 +76,7 @@ class Link:
 
 @dataclass(slots=True, eq=False)
 class Effect:
-    """An effect under way."""
+    """An effect under way. abandoned: its sender was killed, and it is to be performed all the same."""
 
     link: Link
     number: int
@@ -88,6 +89,7 @@ class Effect:
     answer: Attributes = field(default_factory=dict)
     waiting: asyncio.Future[Verdict] | None = None
     cut_off: str | None = None
+    abandoned: bool = False
     over: bool = False
 
 
@@ -100,7 +102,7 @@ class World:
         self._loop = loop
         self._namer = Namer(wanted.names)
         self._history = Recorder(Path(wanted.history), wanted.name)
-        self._processes = Processes(self._process_ended)
+        self._processes = Processes(loop, self._process_ended)
         self._steps: list[ActiveStep] = []
         self._last_step = 0
         self._last_effect = 0
@@ -121,7 +123,7 @@ class World:
 
     def connect(self, actor: str, front: Front, abort: Callable[[], None]) -> Link:
         """A connection of `actor` is there; it belongs to the process that runs now."""
-        link = Link(actor, front, abort, self._processes.incarnation(actor))
+        link = Link(self, actor, front, abort, self._processes.incarnation(actor))
         self._links.add(link)
         return link
 
@@ -139,8 +141,8 @@ class World:
             self._write(
                 Signalled(at=self._now(), process=change.process, signal=change.signal, by="the test")
             )
-        if change.ended:
-            self._processes.ended(change.process, change.code)
+        if change.ended and not self._processes.ended(change.process, change.code):
+            self.mark("exit code", f"{change.process} ended with {change.code}", _exit(change))
         self._changed()
 
     def _process_ended(self, name: str, incarnation: int, code: int | None) -> None:
@@ -151,8 +153,9 @@ class World:
 
     # -- an effect's way
 
-    def name(self, link: Link, peer: str, method: str, target: str) -> Named:
-        return self._namer.name(link.front, link.actor, peer, method, target)
+    def name(self, link: Link, peer: str, method: str, target: str, body: bytes = b"") -> Named:
+        """What a request is called. body: a small one's bytes, for rules that look there."""
+        return self._namer.name(link.front, link.actor, peer, method, target, body)
 
     def is_mere_read(self, named: Named) -> bool:
         """Whether a request may pass in one line: it changes nothing, and nothing is to happen at it."""
@@ -420,8 +423,10 @@ class World:
         """What becomes of what a killed process has sent, and of what was sent to it."""
         for effect in list(self._under_way.values()):
             is_actor = effect.name.of.actor == process
-            is_unperformed = is_actor and not effect.is_performed and in_flight is InFlight.DROP
-            if effect.name.of.peer != process and not is_unperformed:
+            if is_actor and not effect.is_performed and in_flight is InFlight.PERFORM:
+                effect.abandoned = True
+                continue
+            if not is_actor and effect.name.of.peer != process:
                 continue
             effect.cut_off = why
             if effect.waiting is not None and not effect.waiting.done():
@@ -444,6 +449,7 @@ class World:
     def close(self) -> None:
         """Lets everybody go and ends the history."""
         self.clear_steps()
+        self._processes.close()
         self._history.close()
 
     def _now(self) -> float:
@@ -457,3 +463,7 @@ class World:
         for waiter in waiters:
             if not waiter.done():
                 waiter.set_result(None)
+
+
+def _exit(change: ProcessChange) -> Attributes:
+    return {"process": change.process, "code": change.code}

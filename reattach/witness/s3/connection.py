@@ -13,15 +13,18 @@ import logging
 import socket
 import struct
 import time
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from reattach.witness.s3.blob import Pieces
 from reattach.witness.s3.reader import Intake, RequestReader
 from reattach.witness.s3.request import Request
 from reattach.witness.s3.responses import Response, S3Error, error_response, render_head
 from reattach.witness.s3.sender import Ending, Sender
+from reattach.witness.world import Link
 
 log = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 _RESET = struct.pack("ii", 1, 0)
 _FAILED = S3Error(500, "InternalError", "the bucket failed, see its log")
@@ -41,7 +44,7 @@ class Service(Intake, Protocol):
     loop: asyncio.AbstractEventLoop
     connections: set[Connection]
 
-    def answer_now(self, request: Request) -> Response | None:
+    def answer_now(self, request: Request, connection: Connection) -> Response | None:
         """The answer if nothing must be waited for. Raises S3Error."""
 
     async def answer(self, request: Request, connection: Connection) -> Response:
@@ -51,6 +54,9 @@ class Service(Intake, Protocol):
 
     def stalled(self, connection: Connection, rule: int) -> None:
         """The connection waits for `resume`."""
+
+    def lost(self, connection: Connection) -> None:
+        """The connection is gone."""
 
 
 class Connection:
@@ -68,6 +74,7 @@ class Connection:
         self._waiting: asyncio.Future[Any] | None = None
         self._body: Pieces | None = None
         self._sender = Sender(service.loop, sock, self._sent, self._lost)
+        self.link: Link | None = None
         service.connections.add(self)
         service.loop.add_reader(self._fd, self._on_readable)
 
@@ -102,7 +109,7 @@ class Connection:
     def _dispatch(self, request: Request) -> None:
         is_control = request.logged.seq == 0
         try:
-            response = None if is_control else self._service.answer_now(request)
+            response = None if is_control else self._service.answer_now(request, self)
         except S3Error as e:
             response = error_response(e, request.method, request.logged.seq)
         except Exception:
@@ -135,7 +142,7 @@ class Connection:
         else:
             self._respond(response)
 
-    async def wait(self, future: asyncio.Future[Any], timeout: float | None = None) -> Any:
+    async def wait(self, future: asyncio.Future[T], timeout: float | None = None) -> T:
         """Waits for `future` as long as the client stays. Raises ClientGone, TimeoutError."""
         if self._closed:
             future.cancel()
@@ -200,6 +207,9 @@ class Connection:
         logged = self._reader.logged
         if logged is not None and logged.ended is None:
             logged.ended = time.monotonic()
+        request = self._reader.request
+        if request is not None and request.witnessed is not None and logged is not None:
+            request.witnessed.end(logged.whole)
         self._reader.release()
         self._task = None
 
@@ -234,4 +244,5 @@ class Connection:
         if self._waiting is not None:
             self._waiting.cancel()
         self._end_request()
+        self._service.lost(self)
         self._sock.close()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Awaitable, Callable
-from typing import Protocol, TypeVar
+from typing import Protocol
 
 from reattach.api import codec
 from reattach.api.bucket import (
@@ -16,29 +16,15 @@ from reattach.api.bucket import (
     Rule,
     Verdict,
 )
+from reattach.witness.s3.control_request import LONGEST_POLL, ControlError, Waits, body, number
 from reattach.witness.s3.preload import PreloadError, preload
 from reattach.witness.s3.request import Request
 from reattach.witness.s3.request_log import RequestLog
 from reattach.witness.s3.responses import Response, bytes_response
 from reattach.witness.s3.rules import ActiveRule, Rules
 from reattach.witness.s3.store import Store
-
-T = TypeVar("T")
-
-_MAX_BODY = 1 << 20
-_LONGEST_POLL = 60.0
-
-
-class ControlError(Exception):
-    def __init__(self, status: int, message: str) -> None:
-        super().__init__(message)
-        self.status = status
-
-
-class Waits(Protocol):
-    """The connection that a control request came on."""
-
-    async def wait(self, future: asyncio.Future[None], timeout: float | None = None) -> None: ...
+from reattach.witness.s3.world_routes import WorldRoutes
+from reattach.witness.worlds import Worlds
 
 
 class Forgets(Protocol):
@@ -46,11 +32,12 @@ class Forgets(Protocol):
 
 
 class Control:
-    def __init__(self, store: Store, log: RequestLog, rules: Rules, moto: Forgets) -> None:
+    def __init__(self, store: Store, log: RequestLog, rules: Rules, moto: Forgets, worlds: Worlds) -> None:
         self._store = store
         self._log = log
         self._rules = rules
         self._moto = moto
+        self._worlds = WorldRoutes(worlds)
         self._routes: dict[tuple[str, str], Callable[[Request, Waits], Awaitable[object]]] = {
             ("GET", "health"): self._health,
             ("POST", "preload"): self._preload,
@@ -69,27 +56,33 @@ class Control:
         if len(parts) > 1:
             parts[1] = "{id}"
         try:
-            handler = self._routes.get((request.method, "/".join(parts)))
-            if handler is None:
-                raise ControlError(404, "no such control request")
-            status, value = 200, await handler(request, connection)
+            if parts[0] == "worlds":
+                status, value = 200, await self._worlds.answer(request, connection)
+            else:
+                status, value = 200, await self._handle(parts, request, connection)
         except ControlError as e:
             status, value = e.status, {"msg": str(e)}
         return bytes_response(status, codec.encode(value), "application/json")
+
+    async def _handle(self, parts: list[str], request: Request, connection: Waits) -> object:
+        handler = self._routes.get((request.method, "/".join(parts)))
+        if handler is None:
+            raise ControlError(404, "no such control request")
+        return await handler(request, connection)
 
     async def _health(self, request: Request, _: Waits) -> Health:
         counts = [len(bucket.objects) for bucket in self._store.buckets.values()]
         return Health(os.getpid(), self._log.last_seq, len(counts), sum(counts))
 
     async def _preload(self, request: Request, _: Waits) -> object:
-        wanted = _body(request, Preload)
+        wanted = body(request, Preload)
         try:
             return await asyncio.get_running_loop().run_in_executor(None, preload, self._store, wanted)
         except PreloadError as e:
             raise ControlError(400, str(e)) from e
 
     async def _reset(self, request: Request, connection: Waits) -> Health:
-        wanted = _body(request, ResetRequest)
+        wanted = body(request, ResetRequest)
         if wanted.rules:
             self._rules.clear()
         if wanted.objects:
@@ -101,20 +94,20 @@ class Control:
 
     async def _requests(self, request: Request, _: Waits) -> object:
         query = request.query
-        since, limit = _number(query, "since", 1), _number(query, "limit", 20_000)
+        since, limit = number(query, "since", 1), number(query, "limit", 20_000)
         return self._log.read(int(since), int(limit), query.get("bucket"), query.get("prefix", ""))
 
     async def _add_rule(self, request: Request, _: Waits) -> object:
-        return self._rules.add(_body(request, Rule)).state
+        return self._rules.add(body(request, Rule)).state
 
     async def _list_rules(self, request: Request, _: Waits) -> object:
         return self._rules.states()
 
     async def _get_rule(self, request: Request, connection: Waits) -> object:
         rule = self._rule(request)
-        held, fired = int(_number(request.query, "held", 0)), int(_number(request.query, "fired", 0))
+        held, fired = int(number(request.query, "held", 0)), int(number(request.query, "fired", 0))
         if held or fired:
-            timeout = min(_number(request.query, "timeout", 0), _LONGEST_POLL)
+            timeout = min(number(request.query, "timeout", 0), LONGEST_POLL)
             await connection.wait(
                 asyncio.ensure_future(rule.wait_until(held=held, fired=fired, timeout=timeout))
             )
@@ -128,7 +121,7 @@ class Control:
 
     async def _judge(self, request: Request, _: Waits) -> object:
         rule = self._rule(request)
-        rule.judge(_body(request, Verdict))
+        rule.judge(body(request, Verdict))
         return rule.state
 
     def _rule(self, request: Request) -> ActiveRule:
@@ -137,24 +130,3 @@ class Control:
         if rule is None:
             raise ControlError(404, f"no rule {text}")
         return rule
-
-
-def _body(request: Request, type_: type[T]) -> T:
-    size = request.body.size if request.body is not None else 0
-    if size > _MAX_BODY:
-        raise ControlError(413, f"the body is larger than {_MAX_BODY} bytes")
-    raw = request.body.open(0, size).read() if request.body is not None else b""
-    try:
-        return codec.decode(raw or b"{}", type_)
-    except (codec.DecodeError, UnicodeDecodeError) as e:
-        raise ControlError(400, f"not a {type_.__name__}: {e}") from e
-
-
-def _number(query: dict[str, str], name: str, default: float) -> float:
-    try:
-        value = float(query.get(name, default))
-    except ValueError as e:
-        raise ControlError(400, f"{name} is not a number") from e
-    if not 0 <= value < 1 << 53:
-        raise ControlError(400, f"{name} is out of range")
-    return value

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 from urllib.parse import parse_qsl, unquote_to_bytes
 
 from reattach.api.bucket import LoggedRequest, Operation
 from reattach.witness.s3.blob import Blob
+
+if TYPE_CHECKING:
+    from reattach.witness.s3.witnessed import Witnessed
 
 _CREDENTIAL = re.compile(r"Credential=([^/,\s]+)|^AWS ([^:\s]+):")
 
@@ -83,6 +87,8 @@ class Request:
     logged: LoggedRequest
     body: Blob | None = None
     trailers: dict[str, str] = field(default_factory=dict)
+    witnessed: Witnessed | None = None
+    """Its way through a world, if it is an actor's."""
 
     @property
     def wants_moto(self) -> bool:

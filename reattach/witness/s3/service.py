@@ -8,21 +8,25 @@ taken over after it.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from reattach.api.bucket import Delay, Hold, LoggedRequest, LoseResponse, Operation, Reset, Status
+from reattach.api.effects import Front
 from reattach.witness.s3 import buckets, digests, multipart, objects
 from reattach.witness.s3.blob import Blob, MemoryBlob
 from reattach.witness.s3.body import Receiver
-from reattach.witness.s3.connection import Connection, DropConnection
+from reattach.witness.s3.connection import ClientGone, Connection, DropConnection
 from reattach.witness.s3.control import Control
 from reattach.witness.s3.moto_bridge import MotoBridge
 from reattach.witness.s3.request import Request
 from reattach.witness.s3.request_log import RequestLog
-from reattach.witness.s3.responses import Response
+from reattach.witness.s3.responses import Response, S3Error, error_response
 from reattach.witness.s3.rules import ActiveRule, Rules, Snapshot, prepare, spoil, status_error
 from reattach.witness.s3.store import Store
+from reattach.witness.s3.witnessed import Witnessed, decided
+from reattach.witness.world import GO_ON
+from reattach.witness.worlds import OpenListener, Worlds
 
 # Bodies up to this size are hashed at once; larger ones by a thread, while others are served.
 _INLINE_BYTES = 64 * 1024
@@ -61,7 +65,12 @@ _UPLOADS: dict[Operation, Callable[[Store, Request, digests.Digests], Response]]
 class BucketService:
     """What connections ask (see `connection.Service`)."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, spool: Path | None) -> None:
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        spool: Path | None,
+        fronts: Mapping[Front, OpenListener] | None = None,
+    ) -> None:
         self.loop = loop
         self.connections: set[Connection] = set()
         self.scratch = memoryview(bytearray(1 << 20))
@@ -70,7 +79,8 @@ class BucketService:
         self.rules = Rules(self.store)
         self._spool = spool
         self._moto = MotoBridge(self.store)
-        self._control = Control(self.store, self.log, self.rules, self._moto)
+        self.worlds = Worlds(loop, fronts or {})
+        self._control = Control(self.store, self.log, self.rules, self._moto, self.worlds)
 
     def begin(self) -> LoggedRequest:
         return self.log.begin()
@@ -78,8 +88,41 @@ class BucketService:
     def new_receiver(self, length: int | None, payload_length: int | None, chunked: bool) -> Receiver:
         return Receiver(length, payload_length, chunked, self._spool)
 
-    def answer_now(self, request: Request) -> Response | None:
+    def answer_now(self, request: Request, connection: Connection) -> Response | None:
         """See `connection.Service`. The path of almost every request of an import."""
+        witnessed = self._witness(request, connection)
+        if witnessed is None:
+            return self._carry_out_now(request)
+        if witnessed.decision is not GO_ON:
+            return None
+        try:
+            response = self._carry_out_now(request)
+        except S3Error as e:
+            response = error_response(e, request.method, request.logged.seq)
+        if response is None:
+            return None
+        witnessed.performed(response)
+        return response if witnessed.respond(response) is GO_ON else None
+
+    def _witness(self, request: Request, connection: Connection) -> Witnessed | None:
+        seen = self.worlds.client(request.logged.client)
+        if seen is None:
+            return None
+        world, actor = seen
+        link = connection.link
+        if link is None or link.actor != actor or link.world is not world:
+            self.lost(connection)
+            link = connection.link = world.connect(actor, Front.S3, connection.abort)
+        request.witnessed = Witnessed(world, link, request)
+        return request.witnessed
+
+    def lost(self, connection: Connection) -> None:
+        """See `connection.Service`."""
+        if connection.link is not None:
+            connection.link.world.disconnect(connection.link)
+            connection.link = None
+
+    def _carry_out_now(self, request: Request) -> Response | None:
         if self.rules or self._moto.wants(request):
             return None
         plain = _PLAIN.get(request.operation)
@@ -98,6 +141,45 @@ class BucketService:
 
     async def answer(self, request: Request, connection: Connection) -> Response:
         """See `connection.Service`."""
+        witnessed = request.witnessed
+        if witnessed is None:
+            return await self._answer(request, connection)
+        try:
+            if witnessed.response is None:
+                await self._perform(witnessed, request, connection)
+            assert witnessed.response is not None
+            if witnessed.effect is not None:
+                verdict = await decided(witnessed.decision, witnessed.effect, connection)
+                if verdict.dropped is not None:
+                    witnessed.response.body.close()
+                    witnessed.drop(verdict.dropped)
+                    raise DropConnection
+        except ClientGone:
+            witnessed.drop("the sender is gone")
+            raise
+        return witnessed.response
+
+    async def _perform(self, witnessed: Witnessed, request: Request, connection: Connection) -> None:
+        if witnessed.effect is not None:
+            verdict = await decided(witnessed.decision, witnessed.effect, connection)
+            if verdict.dropped is not None:
+                witnessed.drop(verdict.dropped)
+                raise DropConnection
+            if verdict.status is not None:
+                error = status_error(Status(status=verdict.status))
+                witnessed.respond(error_response(error, request.method, request.logged.seq))
+                return
+        try:
+            response = await self._answer(request, connection)
+        except S3Error as e:
+            response = error_response(e, request.method, request.logged.seq)
+            witnessed.performed(response)
+        except DropConnection:
+            witnessed.drop("a fault")
+            raise
+        witnessed.respond(response)
+
+    async def _answer(self, request: Request, connection: Connection) -> Response:
         fired = self.rules.fire(request)
         decides: ActiveRule | None = None
         for rule in fired:
@@ -134,6 +216,13 @@ class BucketService:
         return rule
 
     async def _carry_out(self, request: Request, view: Snapshot | None) -> Response:
+        response = await self._do(request, view)
+        if request.witnessed is not None:
+            # Whatever becomes of the answer.
+            request.witnessed.performed(response)
+        return response
+
+    async def _do(self, request: Request, view: Snapshot | None) -> Response:
         if self._moto.wants(request):
             return await self._moto.answer(request)
         operation = request.operation
