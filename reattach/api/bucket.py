@@ -1,6 +1,8 @@
 """The control API of the import bucket: fault rules, gates, the request log, preloading.
 
-It is served by the bucket's own port below `/_control/`, which no S3 bucket can be called.
+It is served by the bucket's own port below `/_control/`, which no S3 bucket can be called. Every request has
+`Authorization: Bearer SECRET`. The secret is what the process found in `REATTACH_BUCKET_SECRET` when it
+started; without one nobody is served. Who has another secret, or none, gets 403.
 
 | method and path | body | answer |
 |---|---|---|
@@ -17,11 +19,20 @@ It is served by the bucket's own port below `/_control/`, which no S3 bucket can
 
 from __future__ import annotations
 
+import re
 from enum import StrEnum
+from typing import Annotated
 
 import msgspec
 
 CONTROL_PREFIX = "/_control/"
+SECRET_VARIABLE = "REATTACH_BUCKET_SECRET"
+
+Count = Annotated[int, msgspec.Meta(ge=0, lt=1 << 53)]
+AtLeastOne = Annotated[int, msgspec.Meta(ge=1, lt=1 << 53)]
+ErrorStatus = Annotated[int, msgspec.Meta(ge=400, le=599)]
+HeaderText = Annotated[str, msgspec.Meta(pattern=r"^[!#-~]*$")]
+"""Printable, without spaces and quotes: it goes into a header as it is."""
 
 
 class Operation(StrEnum):
@@ -65,20 +76,32 @@ WRITES = frozenset(
 class Match(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
     """Which requests a rule is about; everything given must hold.
 
-    `key` and `prefix` look at the object's key, and for listings at the prefix that is listed. `byte_range`
-    is half-open and holds for a GetObject that asks for any byte of it. `client` is the access key id that
-    the request was signed with, empty for an anonymous one. Of the requests that match, the rule fires for
-    the `nth` (from 1) and those after it, `times` in all; None is without end.
+    `key`, `prefix`, `suffix` and `pattern`, a regular expression for the whole of it, look at the object's
+    key, and for listings at the prefix that is listed. `byte_range` is half-open and holds for a GetObject
+    that asks for any byte of it. `client` is the access key id that the request was signed with, empty for an
+    anonymous one. Of the requests that match, the rule fires for the `nth` (from 1) and those after it,
+    `times` in all; None is without end.
     """
 
     bucket: str | None = None
     key: str | None = None
     prefix: str | None = None
+    suffix: str | None = None
+    pattern: str | None = None
     operations: frozenset[Operation] = frozenset()
-    byte_range: tuple[int, int] | None = None
+    byte_range: tuple[Count, Count] | None = None
     client: str | None = None
-    nth: int = 1
-    times: int | None = None
+    nth: AtLeastOne = 1
+    times: AtLeastOne | None = None
+
+    def __post_init__(self) -> None:
+        if self.byte_range is not None and self.byte_range[0] >= self.byte_range[1]:
+            raise ValueError(f"byte_range {self.byte_range} has no byte in it")
+        if self.pattern is not None:
+            try:
+                re.compile(self.pattern)
+            except re.error as e:
+                raise ValueError(f"pattern {self.pattern!r} is no regular expression: {e}") from e
 
 
 class _Action(msgspec.Struct, frozen=True, kw_only=True, tag_field="do", forbid_unknown_fields=True):
@@ -88,7 +111,7 @@ class _Action(msgspec.Struct, frozen=True, kw_only=True, tag_field="do", forbid_
 class Delay(_Action, frozen=True, tag="delay"):
     """Waits `seconds` before the request is carried out. Does not keep later rules from firing."""
 
-    seconds: float
+    seconds: Annotated[float, msgspec.Meta(ge=0, le=86400)]
 
 
 class Hold(_Action, frozen=True, tag="hold"):
@@ -104,10 +127,10 @@ class Hold(_Action, frozen=True, tag="hold"):
 class Status(_Action, frozen=True, tag="status"):
     """Answers with an S3 error and does not carry the request out. `code` is by default the usual one."""
 
-    status: int
+    status: ErrorStatus
     code: str | None = None
     message: str | None = None
-    retry_after: int | None = None
+    retry_after: Count | None = None
 
 
 class Reset(_Action, frozen=True, tag="reset"):
@@ -117,7 +140,7 @@ class Reset(_Action, frozen=True, tag="reset"):
     before the reset.
     """
 
-    after: int | None = None
+    after: Count | None = None
 
 
 class LoseResponse(_Action, frozen=True, tag="lose_response"):
@@ -127,7 +150,7 @@ class LoseResponse(_Action, frozen=True, tag="lose_response"):
 class Stall(_Action, frozen=True, tag="stall"):
     """Sends the head and `after` bytes of the body, then nothing, until the rule is removed."""
 
-    after: int = 0
+    after: Count = 0
 
 
 class Truncate(_Action, frozen=True, tag="truncate"):
@@ -136,7 +159,7 @@ class Truncate(_Action, frozen=True, tag="truncate"):
     With `honest`, Content-Length says `after` and the connection stays open.
     """
 
-    after: int
+    after: Count
     honest: bool = False
 
 
@@ -147,14 +170,14 @@ class IgnoreRange(_Action, frozen=True, tag="ignore_range"):
 class ChangeEtag(_Action, frozen=True, tag="change_etag"):
     """Answers with another ETag; the bytes are right."""
 
-    etag: str = "0badc0de0badc0de0badc0de0badc0de"
+    etag: HeaderText = "0badc0de0badc0de0badc0de0badc0de"
 
 
 class ChangeContent(_Action, frozen=True, tag="change_content"):
     """Inverts the byte at `offset` of the object, by default the first that is sent; lengths stay right."""
 
-    offset: int | None = None
-    etag: str | None = None
+    offset: Count | None = None
+    etag: HeaderText | None = None
 
 
 class StaleListing(_Action, frozen=True, tag="stale_listing"):
@@ -204,7 +227,7 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     `answer` answers without carrying them out; `drop` resets their connections.
     """
 
-    count: int | None = None
+    count: Count | None = None
     answer: Status | None = None
     drop: bool = False
     open: bool = False

@@ -47,7 +47,7 @@ def small_gets(
 
     with _both(launcher, ports) as (bucket, moto):
         for port in (bucket, moto):
-            Control("127.0.0.1", port).object_request("PUT", "bench", "small", os.urandom(size))
+            Control("127.0.0.1", port, "").object_request("PUT", "bench", "small", os.urandom(size))
         return _compare("bucket: small GETs", "/s", bucket, moto, rate, (4000, 200), runs, BUDGET)
 
 
@@ -122,7 +122,7 @@ def _both(launcher: Launcher, ports: PortDistributor) -> Iterator[tuple[int, int
             [sys.executable, "-W", "ignore", "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)],
             log_path=Path(directory) / "moto_server.log",
         )
-        control = Control("127.0.0.1", port)
+        control = Control("127.0.0.1", port, "")
         try:
             wait_for(
                 lambda: control.request("GET", "/")[0] == 200,

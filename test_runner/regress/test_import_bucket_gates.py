@@ -198,23 +198,3 @@ def test_removing_a_gate_releases(
         answer = pool.submit(put, bucket_server, "removed/k")
         gate.wait_until_held()
     assert answer.result(5).status == 200
-
-
-def test_control_refuses_nonsense(bucket_server: BucketServer) -> None:
-    raw = Raw(bucket_server.port)
-    for method, target, body, status in (
-        ("GET", "/_control/nothing", None, 404),
-        ("GET", "/_control/rules/99999", None, 404),
-        ("GET", "/_control/rules/x", None, 404),
-        ("POST", "/_control/rules", b"{}", 400),
-        ("POST", "/_control/rules", b'{"match": {}, "action": {"do": "dance"}}', 400),
-        ("POST", "/_control/rules", b'{"match": {"kye": "k"}, "action": {"do": "hold"}}', 400),
-        ("POST", "/_control/preload", b'{"directory": "relative", "bucket": "b"}', 400),
-        ("POST", "/_control/preload", b'{"directory": "/nowhere", "bucket": "b"}', 400),
-        ("GET", "/_control/requests?since=x", None, 400),
-        ("POST", "/_control/rules", b" " * (2 << 20), 413),
-    ):
-        answer = raw(method, target, body)
-        assert answer.status == status, (target, body)
-        assert answer.body.startswith(b'{"msg":')
-    raw.close()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hmac
 import os
 from collections.abc import Awaitable, Callable
 from typing import Protocol
@@ -10,6 +11,7 @@ from typing import Protocol
 from reattach.api import codec
 from reattach.api.bucket import (
     CONTROL_PREFIX,
+    SECRET_VARIABLE,
     Health,
     Preload,
     ResetRequest,
@@ -26,6 +28,13 @@ from reattach.witness.s3.store import Store
 from reattach.witness.s3.world_routes import WorldRoutes
 from reattach.witness.worlds import Worlds
 
+_BODIES: dict[tuple[str, str], type[object]] = {
+    ("POST", "preload"): Preload,
+    ("POST", "reset"): ResetRequest,
+    ("POST", "rules"): Rule,
+    ("POST", "rules/{id}/verdict"): Verdict,
+}
+
 
 class Forgets(Protocol):
     def forget(self) -> None: ...
@@ -38,6 +47,7 @@ class Control:
         self._rules = rules
         self._moto = moto
         self._worlds = WorldRoutes(worlds)
+        self._secret = os.environ.get(SECRET_VARIABLE, "").encode()
         self._routes: dict[tuple[str, str], Callable[[Request, Waits], Awaitable[object]]] = {
             ("GET", "health"): self._health,
             ("POST", "preload"): self._preload,
@@ -56,6 +66,7 @@ class Control:
         if len(parts) > 1:
             parts[1] = "{id}"
         try:
+            self._check_secret(request, "/".join(parts))
             if parts[0] == "worlds":
                 status, value = 200, await self._worlds.answer(request, connection)
             else:
@@ -69,6 +80,16 @@ class Control:
         if handler is None:
             raise ControlError(404, "no such control request")
         return await handler(request, connection)
+
+    def _check_secret(self, request: Request, route: str) -> None:
+        """Raises ControlError. Who has none is told no more than whether the request is one at all."""
+        given = request.headers.get("authorization", "").removeprefix("Bearer ").encode()
+        if self._secret and hmac.compare_digest(given, self._secret):
+            return
+        type_ = _BODIES.get((request.method, route))
+        if type_ is not None:
+            body(request, type_)
+        raise ControlError(403, f"the secret of this server is needed, that of its {SECRET_VARIABLE}")
 
     async def _health(self, request: Request, _: Waits) -> Health:
         counts = [len(bucket.objects) for bucket in self._store.buckets.values()]

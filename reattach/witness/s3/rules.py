@@ -148,6 +148,10 @@ def matches(match: Match, request: Request, size: Callable[[], int | None]) -> b
         return False
     if match.prefix is not None and not key.startswith(match.prefix):
         return False
+    if match.suffix is not None and not key.endswith(match.suffix):
+        return False
+    if match.pattern is not None and re.fullmatch(match.pattern, key) is None:
+        return False
     if match.client is not None and match.client != request.logged.client:
         return False
     return match.byte_range is None or _overlaps(match.byte_range, request, size())
