@@ -13,33 +13,35 @@ from reattach.api.upcall import (
     ValidateResult,
 )
 from reattach.runtime.auth import Scope
+from reattach.runtime.http import read_json
 from reattach.storage_controller.controller import Controller
 from reattach.storage_controller.db import shards
 from reattach.storage_controller.routes.guard import RouteSpec
 
 
-async def re_attach(controller: Controller, _: Request, body: ReAttachRequest) -> object:
-    return await controller.pageservers.re_attach(body)
+async def re_attach(controller: Controller, request: Request) -> object:
+    return await controller.pageservers.re_attach(await read_json(request, ReAttachRequest))
 
 
-async def validate(controller: Controller, _: Request, body: ValidateRequest) -> object:
+async def validate(controller: Controller, request: Request) -> object:
     """Only the database knows: memory may lag behind it in the middle of a migration."""
-    issued = await shards.issued(controller.db, list({tenant.id for tenant in body.tenants}))
+    asked = (await read_json(request, ValidateRequest)).tenants
+    issued = await shards.issued(controller.db, list({tenant.id for tenant in asked}))
     return ValidateResponse(
         [
             ValidateResult(tenant.id, issued[tenant.id].generation == tenant.gen)
-            for tenant in body.tenants
+            for tenant in asked
             if tenant.id in issued
         ]
     )
 
 
-async def import_status(controller: Controller, _: Request, body: GetImportStatusRequest) -> object:
-    return await controller.imports.status(body)
+async def import_status(controller: Controller, request: Request) -> object:
+    return await controller.imports.status(await read_json(request, GetImportStatusRequest))
 
 
-async def report_import_status(controller: Controller, _: Request, body: PutImportStatusRequest) -> object:
-    await controller.imports.report(body)
+async def report_import_status(controller: Controller, request: Request) -> object:
+    await controller.imports.report(await read_json(request, PutImportStatusRequest))
     return None
 
 

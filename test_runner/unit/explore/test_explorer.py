@@ -1,0 +1,162 @@
+"""Whole explorations of a job in memory."""
+
+from __future__ import annotations
+
+import json
+import tracemalloc
+from itertools import cycle, islice
+from pathlib import Path
+
+import pytest
+
+from reattach.api.effects import Phase
+from reattach.api.plan import Plan, PlanError, Step
+from reattach.fixtures.explore.explorer import Explorer, Failure, ReferenceFailed, plan_of
+from reattach.fixtures.explore.run import NEVER, run_plan
+from reattach.fixtures.subjects.port import Outcome
+from test_runner.unit.explore.fake import CHECKPOINT, PUT, FakeJob
+
+
+def explore(subject: FakeJob, folder: Path, seed: int = 0, budget: float | None = None) -> Explorer:
+    explorer = Explorer(subject, folder, seed=seed, budget=budget)
+    for _ in explorer.runs():
+        pass
+    return explorer
+
+
+def only_failure(explorer: Explorer) -> Failure:
+    (failure,) = explorer.report.failures
+    return failure
+
+
+def test_a_right_job_survives_everywhere(tmp_path: Path) -> None:
+    explorer = explore(FakeJob(), tmp_path)
+    report = explorer.report
+    assert report.failures == []
+    assert report.coverage.numbers() == (32, 0, 0)
+    assert report.cycles == 32
+    assert report.runs == 4
+    assert list((tmp_path / "runs").iterdir()) == []
+    assert "?" not in (tmp_path / "coverage.txt").read_text().partition("\n")[2]
+
+
+@pytest.mark.parametrize(
+    ("bug", "steps"), [("checkpoint first", 1), ("second resume skips", 2), ("third resume skips", 3)]
+)
+def test_a_bug_is_found_and_reduced(bug: str, steps: int, tmp_path: Path) -> None:
+    """As many steps are left as interruptions are needed."""
+    explorer = explore(FakeJob(bug=bug), tmp_path)
+    failure = explorer.report.failures[0]
+    assert failure.reduced.result.rules == {"wrong result"}
+    assert len(failure.reduced.plan.steps) == steps
+    assert (failure.reduced.confirmed, failure.reduced.of) == (3, 3)
+    assert failure.reduced.plan.settings["items"] == 6
+    assert {action for step in failure.reduced.plan.steps for action in step.do} == {"kill job"}
+
+
+def test_a_failure_leaves_all_that_is_needed_to_see_it_again(tmp_path: Path) -> None:
+    job = FakeJob(bug="checkpoint first")
+    failure = explore(job, tmp_path).report.failures[0]
+    assert failure.folder.parent == tmp_path / "failures"
+    plan = Plan.load((failure.folder / "plan.json").read_bytes())
+    again = run_plan(failure.reduced.subject, plan, tmp_path / "again")
+    assert again.rules == {"wrong result"}
+    verdicts = json.loads((failure.folder / "verdicts.json").read_text())
+    assert verdicts["confirmed"] == "3 of 3"
+    assert (failure.folder / "history.jsonl").read_bytes() == (tmp_path / "again/history.jsonl").read_bytes()
+    test = (failure.folder / "test_regression.py").read_text()
+    assert len(test.splitlines()) <= 15
+    compile(test, "test_regression.py", "exec")
+    assert "explore(FakeJob(items=6)).assert_survives(" in test
+
+
+def test_a_known_failure_hides_nothing_else(tmp_path: Path) -> None:
+    """What stands in a chain behind a failure is tried again without it."""
+    explorer = Explorer(FakeJob(bug="checkpoint first"), tmp_path, max_failures=100)
+    assert len(list(explorer.runs())) > 4
+    report = explorer.report
+    assert report.coverage.numbers() == (32, 0, 0)
+    failed = {(cell.effect, cell.when) for cell in report.coverage.failed}
+    assert (str(PUT), Phase.BEFORE) in failed
+    assert (str(CHECKPOINT), Phase.BEFORE) not in failed
+
+
+def test_what_fails_now_and_then_is_not_called_certain(tmp_path: Path) -> None:
+    job = FakeJob(bug="checkpoint first", flaky=(True, True, False, True, False, *([True] * 1000)))
+    failure = explore(job, tmp_path).report.failures[0]
+    assert not failure.reduced.stable or failure.reduced.confirmed == 3
+    once = FakeJob(bug="checkpoint first", flaky=(True, *([False] * 1000)))
+    failure = only_failure(explore(once, tmp_path / "once"))
+    assert (failure.reduced.confirmed, failure.reduced.of) == (0, 3)
+    assert len(failure.reduced.plan.steps) > 1
+    assert "fails 0 of 3 times" in failure.text()
+
+
+def test_a_job_that_fails_by_itself_is_told_before_anything_is_tried(tmp_path: Path) -> None:
+    with pytest.raises(ReferenceFailed, match="nobody interrupts it: wrong result: it is wrong"):
+        explore(FakeJob(bug="always wrong"), tmp_path)
+
+
+def test_shares_are_all_together(tmp_path: Path) -> None:
+    parts = []
+    for index in range(3):
+        explorer = Explorer(FakeJob(), tmp_path / str(index), share=(index, 3))
+        parts.append([tried.result.plan.digest() for tried in explorer.runs()])
+    whole = [tried.result.plan.digest() for tried in Explorer(FakeJob(), tmp_path / "all").runs()]
+    assert sorted(digest for part in parts for digest in part) == sorted(whole)
+
+
+def test_a_step_that_never_happens_is_unknown(tmp_path: Path) -> None:
+    job = FakeJob()
+    step = Step(at="job > store: put itm #1", when=Phase.BEFORE, do=("kill job",))
+    result = run_plan(job, plan_of(job, [step]), tmp_path / "run")
+    assert result.outcome is Outcome.UNKNOWN
+    assert result.hits == ()
+    (finding,) = [finding for finding in result.findings if finding.rule == NEVER]
+    assert f"{PUT} #12" in finding.sentence
+
+
+def test_own_actions_are_the_subjects(tmp_path: Path) -> None:
+    job = FakeJob()
+    steps = [Step(at=f"{PUT} #{n}", when=Phase.AFTER, do=("poke it",)) for n in (2,)]
+    assert run_plan(job, plan_of(job, steps), tmp_path / "run").outcome is Outcome.SURVIVED
+    assert job.attempts[0].acted == [f"poke it at {PUT} #2"]
+    wrong = Step(at=f"{PUT} #1", when=Phase.AFTER, do=("dance",))
+    with pytest.raises(PlanError, match="dance"):
+        run_plan(job, plan_of(job, [wrong]), tmp_path / "wrong")
+
+
+def test_who_is_interrupted_keeps_what_was_found(tmp_path: Path) -> None:
+    explorer = Explorer(FakeJob(bug="checkpoint first"), tmp_path)
+    first = next(explorer.runs())
+    assert first.failure is not None
+    lines = (tmp_path / "results.jsonl").read_text().splitlines()
+    assert len(lines) == explorer.report.runs
+    assert {json.loads(line)["outcome"] for line in lines} == {"failed", "survived"}
+    assert (first.failure.folder / "plan.json").exists()
+
+
+def test_by_chance_goes_on_until_the_budget_is_used_up(tmp_path: Path) -> None:
+    runs = Explorer(FakeJob(), tmp_path, budget=1000, seed=3).runs()
+    lengths = [len(tried.result.plan.steps) for tried in islice(runs, 30)]
+    assert max(lengths) > 10
+    empty = Explorer(FakeJob(), tmp_path / "none", budget=0)
+    assert list(empty.runs()) == []
+    assert empty.report.coverage.numbers() == (0, 0, 32)
+
+
+def test_memory_does_not_grow_with_the_number_of_runs(tmp_path: Path) -> None:
+    explorer = Explorer(FakeJob(items=4, every=2), tmp_path, budget=1000)
+    runs = explorer.runs()
+    for _ in islice(runs, 50):
+        pass
+    tracemalloc.start()
+    try:
+        grown = []
+        for _ in islice(cycle([None]), 3):
+            for _ in islice(runs, 60):
+                pass
+            grown.append(tracemalloc.get_traced_memory()[0])
+    finally:
+        tracemalloc.stop()
+    assert grown[-1] < grown[0] + 50_000
