@@ -42,7 +42,10 @@ def encode(value: object) -> bytes:
 
 def decode(raw: bytes | str, type_: type[T]) -> T:
     """Reads JSON text as `type_`. Raises DecodeError, which says where in the text and why."""
-    return msgspec.json.decode(raw, type=type_, dec_hook=_dec_hook)
+    try:
+        return msgspec.json.decode(raw, type=type_, dec_hook=_dec_hook)
+    except (RecursionError, UnicodeDecodeError) as e:
+        raise DecodeError(str(e)) from None
 
 
 @overload
@@ -60,4 +63,7 @@ def to_builtins(value: object) -> object:
 
 def convert(value: object, type_: type[T]) -> T:
     """Builtins, as from `to_builtins`, as `type_`. Raises ValidationError."""
-    return msgspec.convert(value, type=type_, dec_hook=_dec_hook)
+    try:
+        return msgspec.convert(value, type=type_, dec_hook=_dec_hook)
+    except RecursionError as e:
+        raise msgspec.ValidationError(str(e)) from None

@@ -345,11 +345,28 @@ class TimelineCreateRequest(msgspec.Struct, frozen=True):
         return self.import_pgdata if self.ancestor_timeline_id is None else None
 
 
-class TenantConfigRequest(msgspec.Struct, frozen=True):
-    """A tenant's configuration; with PATCH a null removes a key."""
+class TenantConfigRequest:
+    """Body of `PUT` and `PATCH /v1/tenant/config`: the tenant, and the keys of its configuration beside it.
 
-    tenant_id: TenantId
-    config: dict[str, object]
+    With PATCH a null removes a key.
+    """
+
+    __slots__ = ("config", "tenant_id")
+
+    def __init__(self, tenant_id: TenantId, config: dict[str, object]) -> None:
+        self.tenant_id = tenant_id
+        self.config = config
+
+    @classmethod
+    def from_json(cls, value: object) -> TenantConfigRequest:
+        """Raises ValueError."""
+        if not isinstance(value, dict):
+            raise ValueError("expected an object")
+        if "tenant_id" not in value:
+            raise ValueError("missing field `tenant_id`")
+        return cls(
+            TenantId.from_json(value["tenant_id"]), {k: v for k, v in value.items() if k != "tenant_id"}
+        )
 
 
 class TenantListLocations(msgspec.Struct, frozen=True):

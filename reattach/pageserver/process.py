@@ -38,7 +38,6 @@ from reattach.pageserver.tenant.restart import (
     scan_tenants,
 )
 from reattach.pageserver.upcalls import ControllerClient
-from reattach.runtime.auth import Scope as TokenScope
 from reattach.runtime.auth import TokenAuth
 from reattach.runtime.logs import span
 from reattach.runtime.serve import HttpServer, install_signals
@@ -164,12 +163,7 @@ class PageServer:
             return await backup_timeline(shard.active_timeline(timeline_id), lsn)
 
         auth = self.auth if self.config.pg_auth_type is AuthType.NEON_JWT else None
-
-        def check_password(token: str) -> None:
-            if auth is not None:
-                auth.require_token(token, TokenScope.PAGE_SERVER_API, TokenScope.TENANT)
-
-        await serve_page_service(self.sockets.pg, open_, None if auth is None else check_password)
+        await serve_page_service(self.sockets.pg, open_, None if auth is None else auth.claims)
 
 
 def _write_locations(context: Context, confs: Mapping[TenantShardId, LocationConf]) -> None:

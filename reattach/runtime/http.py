@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import logging
+import typing
 import uuid
-from collections.abc import Awaitable, Callable, Sequence
-from typing import TypeVar
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+from urllib.parse import quote
 
 from starlette.applications import Starlette
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
-from starlette.routing import Route
+from starlette.routing import Route as StarletteRoute
 
 from reattach.api import codec
+from reattach.runtime import json_limits
 from reattach.runtime.errors import (
     ApiError,
     BadRequest,
@@ -29,10 +33,52 @@ T = TypeVar("T")
 Handler = Callable[[Request], Awaitable[object]]
 """Answers a value that `codec.encode` takes (status 200), or a Response."""
 
-Check = Callable[[Request], Awaitable[None]]
-"""Runs before every handler; refuses the request by raising an ApiError."""
-
 MAX_BODY_BYTES = 4 * 1024 * 1024
+MAX_MILLISECONDS = 24 * 3600 * 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Query(Generic[T]):
+    """A query parameter that routes name. schema: what it is, in JSON Schema's words."""
+
+    name: str
+    parse: Callable[[str], T]
+    schema: Mapping[str, object]
+
+    def of(self, request: Request) -> T | None:
+        """Its value, None if absent. Raises BadRequest."""
+        route: Route = request.scope["reattach.route"]
+        if self not in route.query:
+            raise LookupError(f"{route.method} {route.path} does not name its query parameter {self.name}")
+        values = set(request.query_params.getlist(self.name))
+        if not values:
+            return None
+        if len(values) > 1:
+            raise BadRequest(f"param {self.name} specified more than once")
+        try:
+            return self.parse(values.pop())
+        except ValueError as e:
+            raise BadRequest(f"cannot parse query param {self.name}") from e
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """One method of one path; `{name}` stands for a part of the path.
+
+    body: the type of its JSON body, None if it takes none. access: who may use it, in words.
+    """
+
+    method: str
+    path: str
+    handler: Handler
+    body: Any = None
+    query: tuple[Query[Any], ...] = ()
+    access: str = "everybody"
+
+
+def body_type(handler: Callable[..., object]) -> Any:
+    """The type of a handler's parameter `body`, None if it has no such parameter."""
+    return typing.get_type_hints(handler).get("body")
 
 
 def json_response(value: object, status: int = 200) -> Response:
@@ -56,8 +102,9 @@ async def read_json(request: Request, type_: type[T]) -> T:
     if not raw:
         raise BadRequest("missing request body")
     try:
+        json_limits.check(raw)
         return codec.decode(raw, type_)
-    except (codec.DecodeError, UnicodeDecodeError) as e:
+    except ValueError as e:
         raise BadRequest(f"Failed to parse json request: {e}") from e
 
 
@@ -69,23 +116,41 @@ def path_param(request: Request, name: str, parse: Callable[[str], T]) -> T:
         raise BadRequest(f"failed to parse {name}") from e
 
 
-def query_param(request: Request, name: str, parse: Callable[[str], T]) -> T | None:
-    """A query parameter, None if absent. Raises BadRequest."""
-    values = set(request.query_params.getlist(name))
-    if not values:
-        return None
-    if len(values) > 1:
-        raise BadRequest(f"param {name} specified more than once")
-    try:
-        return parse(values.pop())
-    except ValueError as e:
-        raise BadRequest(f"cannot parse query param {name}") from e
-
-
 def parse_bool(text: str) -> bool:
     if text not in ("true", "false"):
         raise ValueError(f"not true or false: {text!r}")
     return text == "true"
+
+
+def parse_whole(text: str) -> int:
+    """A whole number from 0 to 2^64-1, in decimal digits and nothing else. Raises ValueError."""
+    if not (text.isascii() and text.isdecimal()) or len(text) > 20 or int(text) >= 2**64:
+        raise ValueError(f"not a whole number: {text[:40]!r}")
+    return int(text)
+
+
+def parse_milliseconds(text: str) -> float:
+    """Seconds, a day at most. Raises ValueError."""
+    return min(parse_whole(text), MAX_MILLISECONDS) / 1000
+
+
+BOOLEAN = {"type": "boolean"}
+WHOLE = {"type": "integer", "minimum": 0, "maximum": 2**64 - 1}
+
+
+def requested_path(request: Request) -> str:
+    """The path as it was sent, percent-encoded, so that it is one line in a log.
+
+    Never `request.url`: that is made of the Host header, so a client says what it is.
+    """
+    raw = request.scope.get("raw_path")
+    return raw.decode("ascii", "backslashreplace") if raw else quote(request.scope["path"])
+
+
+def query_string(request: Request) -> str:
+    """The query as it was sent, without its question mark."""
+    raw: bytes = request.scope["query_string"]
+    return raw.decode("ascii", "backslashreplace")
 
 
 def _error_response(error: ApiError) -> Response:
@@ -99,15 +164,15 @@ def _error_response(error: ApiError) -> Response:
     return json_response({"msg": text}, error.status)
 
 
-def _endpoint(handler: Handler, check: Check | None) -> Callable[[Request], Awaitable[Response]]:
+def _endpoint(route: Route) -> Callable[[Request], Awaitable[Response]]:
     async def endpoint(request: Request) -> Response:
+        request.scope["reattach.route"] = route
         quiet = request.method in ("GET", "HEAD")
+        what = f"{request.method} {requested_path(request)}"
         if not quiet:
-            log.info("Handling request %s %s", request.method, request.url.path)
+            log.info("Handling request %s", what)
         try:
-            if check is not None:
-                await check(request)
-            value = await handler(request)
+            value = await route.handler(request)
             response = value if isinstance(value, Response) else json_response(value)
         except ApiError as e:
             response = _error_response(e)
@@ -115,7 +180,7 @@ def _endpoint(handler: Handler, check: Check | None) -> Callable[[Request], Awai
             log.info("request was dropped before its body arrived")
             response = Response(status_code=400)
         except Exception as e:
-            log.exception("HTTP request handler task panicked: %s %s", request.method, request.url.path)
+            log.exception("HTTP request handler task panicked: %s", what)
             response = _error_response(InternalError(f"HTTP request handler task panicked: {cause_chain(e)}"))
         if not quiet:
             log.info("Request handled, status: %d", response.status_code)
@@ -133,9 +198,12 @@ async def _not_found(request: Request, _: Exception) -> Response:
     return _with_id(request, _error_response(PageNotFound("page not found")))
 
 
-def json_app(routes: Sequence[tuple[str, str, Handler]], check: Check | None = None) -> Starlette:
-    """An application of `(method, path, handler)` routes; earlier routes win. Any other request is a 404."""
-    return Starlette(
-        routes=[Route(path, _endpoint(handler, check), methods=[method]) for method, path, handler in routes],
+def json_app(routes: Sequence[Route]) -> Starlette:
+    """An application of these routes; earlier ones win. Any other request is a 404."""
+    app = Starlette(
+        routes=[StarletteRoute(r.path, _endpoint(r), methods=[r.method]) for r in routes],
         exception_handlers={404: _not_found, 405: _not_found},
     )
+    # It would send whoever asks for `/x/` to `/x` of the host that the Host header names.
+    app.router.redirect_slashes = False
+    return app

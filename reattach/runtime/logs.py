@@ -13,6 +13,9 @@ _span: ContextVar[str] = ContextVar("span", default="")
 
 _LEVELS = {"WARNING": "WARN", "CRITICAL": "ERROR"}
 
+_CONTROLS = {code: f"\\x{code:02x}" for code in (*range(32), 127) if chr(code) != "\t"} | {ord("\n"): "\\n"}
+"""What a client sent must not look like lines of ours."""
+
 
 @contextmanager
 def span(name: str, **fields: object) -> Iterator[None]:
@@ -30,7 +33,7 @@ class _Formatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         seconds = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created))
         level = _LEVELS.get(record.levelname, record.levelname)
-        message = record.getMessage()
+        message = record.getMessage().translate(_CONTROLS)
         if record.exc_info:
             message = f"{message}\n{self.formatException(record.exc_info)}"
         where = _span.get()

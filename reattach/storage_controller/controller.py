@@ -48,7 +48,9 @@ class Controller:
         self.db = Database(config.database_url, self.metrics)
         self.state = State()
         self.locks = TenantLocks()
-        self.auth = None if config.public_key is None else TokenAuth([config.public_key.encode()])
+        self.auth = None
+        if config.public_key is not None:
+            self.auth = TokenAuth.from_pem(config.public_key, "--public-key (or PUBLIC_KEY)")
         self.started = asyncio.Event()
         control_plane = None
         if config.control_plane_url is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+from pathlib import Path
 
 import pytest
 
@@ -279,6 +280,23 @@ def test_authentication(neon_env_builder: NeonEnvBuilder) -> None:
     token = env.auth_keys.generate_pageserver_token()
     assert len(env.pageserver.http_client(auth_token=token).tenant_list()) == 1
     env.pageserver.allowed_errors.append(".*Error processing HTTP request: Unauthorized.*")
+
+
+def test_secrets_are_for_nobody_elses_eyes(neon_env_builder: NeonEnvBuilder) -> None:
+    """Everybody can read command lines, and whatever file is readable; tokens and keys are in neither."""
+    neon_env_builder.auth_enabled = True
+    env = neon_env_builder.init_start()
+    secrets = (b"eyJ", b"PRIVATE KEY")  # how a token begins, and a private key
+    for service in env.services:
+        command_line = Path(f"/proc/{service.pid}/cmdline").read_bytes()
+        assert not any(secret in command_line + service.logfile.read_bytes() for secret in secrets)
+        assert env.storage_controller.database_url.encode() not in command_line
+    files = [file for file in env.repo_dir.rglob("*") if file.is_file()]
+    holders = [file for file in files if any(secret in file.read_bytes() for secret in secrets)]
+    assert {file.name for file in holders} == {"pageserver.toml", "auth_private_key.pem"}
+    assert {oct(file.stat().st_mode & 0o777) for file in holders} == {"0o600"}
+    env.pageserver.edit_config_toml(lambda config: config.update(control_plane_api_token="eyJ"))
+    assert (env.pageserver.workdir / "pageserver.toml").stat().st_mode & 0o777 == 0o600
 
 
 @pytest.mark.parametrize(

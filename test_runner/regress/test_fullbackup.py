@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 from pathlib import Path
 
+import psycopg
 import pytest
 import requests
 
@@ -17,6 +18,7 @@ from reattach.fixtures.neon_fixtures import (
     NeonEnvBuilder,
     PgBin,
     PortDistributor,
+    TenantId,
     TimelineId,
     VanillaPostgres,
 )
@@ -122,4 +124,11 @@ def test_backup_needs_a_token_with_authentication(
     assert requests.get(backup_url(timeline), timeout=60).status_code == 401
     with pytest.raises(Exception, match="malformed token"):
         env.pageserver.connect(password="nonsense")
+    with pytest.raises(Exception, match="tenant id is missing"):
+        env.pageserver.connect(password=env.auth_keys.generate_token(scope="tenant"))
+    stranger = env.auth_keys.generate_tenant_token(TenantId.generate())
+    with env.pageserver.connect(password=stranger) as connection, connection.cursor() as cursor:
+        with pytest.raises(psycopg.errors.InsufficientPrivilege):
+            with cursor.copy(f"fullbackup {timeline.tenant_id} {timeline.timeline_id}") as copy:
+                assert not list(copy)
     timeline.assert_equals(import_bucket)

@@ -9,19 +9,14 @@ from contextlib import aclosing
 from starlette.requests import Request
 from starlette.responses import StreamingResponse
 
-from reattach.api.lsn import Lsn
 from reattach.pageserver.fullbackup.source import BackupError
 from reattach.pageserver.fullbackup.stream import Backup
 from reattach.pageserver.fullbackup.timeline_backup import backup_timeline
-from reattach.pageserver.http.api import TIMELINE, Api, Route, routes_of, timeline_id
+from reattach.pageserver.http.api import TIMELINE, Api, Endpoint, timeline_id
+from reattach.pageserver.http.pages import LSN
 from reattach.runtime.errors import InternalError, cause_chain
-from reattach.runtime.http import query_param
 
 log = logging.getLogger(__name__)
-
-
-def routes(api: Api) -> list[Route]:
-    return routes_of(api, [("GET", TIMELINE + "/fullbackup", fullbackup)])
 
 
 async def fullbackup(api: Api, request: Request) -> StreamingResponse:
@@ -30,7 +25,7 @@ async def fullbackup(api: Api, request: Request) -> StreamingResponse:
     Of a shard of several it has that shard's pages; the rest of each file are holes. What cannot be read
     while it is sent ends the connection before `content-length` bytes; the log says why.
     """
-    lsn = query_param(request, "lsn", Lsn)
+    lsn = LSN.of(request)
     timeline = (await api.attached(request)).active_timeline(timeline_id(request))
     try:
         backup = await backup_timeline(timeline, lsn)
@@ -48,3 +43,6 @@ async def _logged(backup: Backup) -> AsyncGenerator[bytes | memoryview]:
         except BackupError as e:
             log.error("backup was cut short: %s", cause_chain(e))
             raise
+
+
+ENDPOINTS = [Endpoint("GET", TIMELINE + "/fullbackup", fullbackup, (LSN,))]

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
 
 from starlette.requests import Request
 
@@ -18,24 +20,27 @@ from reattach.pageserver.scope import ScopeClosed
 from reattach.pageserver.tenant.manager import TenantManager
 from reattach.pageserver.tenant.shard import TenantShard
 from reattach.pageserver.timeline.timeline import MissingKey
+from reattach.pageserver.utilization import UtilizationMeter
 from reattach.runtime.errors import InternalError, NotFound, ShuttingDown, cause_chain
-from reattach.runtime.http import Handler, path_param
+from reattach.runtime.http import Query, body_type, path_param
 
 log = logging.getLogger(__name__)
-
-Route = tuple[str, str, Handler]
 
 TENANT = "/v1/tenant/{tenant_shard_id}"
 TIMELINE = TENANT + "/timeline/{timeline_id}"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Api:
     """What handlers work on."""
 
     context: Context
     tenants: TenantManager
     evicting: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+    @cached_property
+    def meter(self) -> UtilizationMeter:
+        return UtilizationMeter(self.context.tenants_directory, self.context.config.eviction)
 
     async def attached(self, request: Request) -> TenantShard:
         """The attached tenant shard of the path, active. Raises the ApiError that says why not."""
@@ -54,25 +59,33 @@ def timeline_id(request: Request) -> TimelineId:
     return path_param(request, "timeline_id", TimelineId)
 
 
-def routes_of(
-    api: Api, table: Iterable[tuple[str, str, Callable[[Api, Request], Awaitable[object]]]]
-) -> list[Route]:
-    """Binds handlers to the process and translates what they raise."""
-    return [(method, path, _bound(api, handler)) for method, path, handler in table]
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """A route before it is bound to a process.
 
+    handler: takes the Api, the request and, if it has a parameter of that name, the request's `body`.
+    """
 
-def _bound(api: Api, handler: Callable[[Api, Request], Awaitable[object]]) -> Handler:
-    async def bound(request: Request) -> object:
+    method: str
+    path: str
+    handler: Callable[..., Awaitable[object]]
+    query: tuple[Query[Any], ...] = ()
+
+    @property
+    def body(self) -> Any:
+        """The type of its body, None if it takes none."""
+        return body_type(self.handler)
+
+    async def answer(self, api: Api, request: Request, *body: object) -> object:
+        """What the handler answers; what it raises, as clients understand it."""
         try:
-            return await handler(api, request)
+            return await self.handler(api, request, *body)
         except (QueueStopped, ScopeClosed) as e:
             raise ShuttingDown from e
         except MissingKey as e:
             raise InternalError(str(e)) from e
         except (LayerCorrupted, ObjectNotFound, OSError, RemoteError) as e:
             raise InternalError(cause_chain(e)) from e
-
-    return bound
 
 
 def unknown_layer(name: str) -> NotFound:

@@ -8,25 +8,12 @@ from starlette.responses import Response
 from reattach.api.layer_name import LayerName
 from reattach.api.timeline import ScanDisposableKeysResponse
 from reattach.pageserver.blocking import run_blocking
-from reattach.pageserver.http.api import TIMELINE, Api, Route, routes_of, timeline_id, unknown_layer
+from reattach.pageserver.http.api import TIMELINE, Api, Endpoint, timeline_id, unknown_layer
 from reattach.pageserver.timeline.info import layer_map_info
 from reattach.pageserver.timeline.layer import Layer
 from reattach.pageserver.timeline.timeline import Timeline
 from reattach.runtime.errors import BadRequest
 from reattach.runtime.http import json_response
-
-
-def routes(api: Api) -> list[Route]:
-    layer = TIMELINE + "/layer/{layer_name}"
-    return routes_of(
-        api,
-        [
-            ("GET", TIMELINE + "/layer", layer_map),
-            ("GET", layer, download),
-            ("DELETE", layer, evict),
-            ("POST", layer + "/scan_disposable_keys", scan_disposable_keys),
-        ],
-    )
 
 
 async def _timeline(api: Api, request: Request) -> Timeline:
@@ -79,3 +66,13 @@ async def scan_disposable_keys(api: Api, request: Request) -> ScanDisposableKeys
     finally:
         reader.close()
     return ScanDisposableKeysResponse(disposable, kept)
+
+
+_LAYER = TIMELINE + "/layer/{layer_name}"
+
+ENDPOINTS = [
+    Endpoint("GET", TIMELINE + "/layer", layer_map),
+    Endpoint("GET", _LAYER, download),
+    Endpoint("DELETE", _LAYER, evict),
+    Endpoint("POST", _LAYER + "/scan_disposable_keys", scan_disposable_keys),
+]

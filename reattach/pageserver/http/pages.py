@@ -10,11 +10,11 @@ from starlette.responses import Response
 from reattach.api.key import Key, KeyRange
 from reattach.api.lsn import Lsn
 from reattach.pageserver.blocking import run_blocking
-from reattach.pageserver.http.api import TIMELINE, Api, Route, routes_of, timeline_id
+from reattach.pageserver.http.api import TIMELINE, Api, Endpoint, timeline_id
 from reattach.pageserver.layers.image_layer_reader import ImageLayerReader
 from reattach.pageserver.timeline.timeline import Timeline
 from reattach.runtime.errors import BadRequest, InternalError
-from reattach.runtime.http import query_param
+from reattach.runtime.http import Query
 
 VALUES_LIMIT_BYTES = 8 * 1024 * 1024
 """About how much one answer of `values` holds."""
@@ -22,26 +22,22 @@ VALUES_LIMIT_BYTES = 8 * 1024 * 1024
 _FRAME = struct.Struct(">18sI")
 
 
-def routes(api: Api) -> list[Route]:
-    return routes_of(
-        api,
-        [
-            ("GET", TIMELINE + "/getpage", getpage),
-            ("GET", TIMELINE + "/touchpage", touchpage),
-            ("GET", TIMELINE + "/values", values),
-        ],
-    )
+KEY = {"type": "string", "pattern": "^[0-9a-fA-F]{36}$"}
+LSN = Query("lsn", Lsn, {"type": "string", "pattern": "^[0-9A-Fa-f]{1,8}/[0-9A-Fa-f]{1,8}$"})
+_KEY = Query("key", Key.parse, KEY)
+_START = Query("start", Key.parse, KEY)
+_END = Query("end", Key.parse, KEY)
 
 
-def _required_key(request: Request, name: str) -> Key:
-    key = query_param(request, name, Key.parse)
+def _required(parameter: Query[Key], request: Request) -> Key:
+    key = parameter.of(request)
     if key is None:
-        raise BadRequest(f"missing '{name}' query parameter")
+        raise BadRequest(f"missing '{parameter.name}' query parameter")
     return key
 
 
 async def _timeline_at(api: Api, request: Request) -> tuple[Timeline, Lsn]:
-    lsn = query_param(request, "lsn", Lsn)
+    lsn = LSN.of(request)
     timeline = (await api.attached(request)).active_timeline(timeline_id(request))
     if lsn is None:
         return timeline, timeline.last_record_lsn
@@ -54,7 +50,7 @@ async def _timeline_at(api: Api, request: Request) -> tuple[Timeline, Lsn]:
 
 
 async def getpage(api: Api, request: Request) -> object:
-    key = _required_key(request, "key")
+    key = _required(_KEY, request)
     timeline, lsn = await _timeline_at(api, request)
     found = await timeline.get(key, lsn)
     page = list(found.value)
@@ -68,7 +64,7 @@ async def getpage(api: Api, request: Request) -> object:
 
 
 async def touchpage(api: Api, request: Request) -> object:
-    _required_key(request, "key")
+    _required(_KEY, request)
     await _timeline_at(api, request)
     return None
 
@@ -79,7 +75,7 @@ async def values(api: Api, request: Request) -> Response:
     An addition of ours, for tests that compare whole relations. One answer comes from one layer and holds
     about VALUES_LIMIT_BYTES; the header `x-next-key` says where to go on, and is missing at the end.
     """
-    keys = KeyRange(_required_key(request, "start"), _required_key(request, "end"))
+    keys = KeyRange(_required(_START, request), _required(_END, request))
     timeline, lsn = await _timeline_at(api, request)
     for layer in timeline.layers_for(keys, lsn):
         reader = await timeline.open_layer(layer)
@@ -105,3 +101,10 @@ def _collect(reader: ImageLayerReader, keys: KeyRange) -> tuple[bytes, Key | Non
         parts += (_FRAME.pack(key.to_bytes(), len(value)), value)
         size += _FRAME.size + len(value)
     return b"".join(parts), None
+
+
+ENDPOINTS = [
+    Endpoint("GET", TIMELINE + "/getpage", getpage, (_KEY, LSN)),
+    Endpoint("GET", TIMELINE + "/touchpage", touchpage, (_KEY, LSN)),
+    Endpoint("GET", TIMELINE + "/values", values, (_START, _END, LSN)),
+]

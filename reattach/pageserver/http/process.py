@@ -9,12 +9,12 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
+from reattach.api.controller import FailpointConfig
 from reattach.pageserver.eviction import evict_bytes
-from reattach.pageserver.http.api import Api, Route, routes_of
-from reattach.pageserver.utilization import UtilizationMeter
+from reattach.pageserver.http.api import Api, Endpoint
 from reattach.runtime.errors import BadRequest, InternalError, ResourceUnavailable
 from reattach.runtime.failpoints import failpoints
-from reattach.runtime.http import Handler, parse_bool, query_param, read_json
+from reattach.runtime.http import BOOLEAN, Query, parse_bool
 
 log = logging.getLogger(__name__)
 
@@ -27,36 +27,15 @@ _LEVELS = {
 }
 
 
-def routes(api: Api) -> list[Route]:
-    meter = UtilizationMeter(api.context.tenants_directory, api.context.config.eviction)
-    return [
-        *routes_of(
-            api,
-            [
-                ("GET", "/v1/status", status),
-                ("PUT", "/v1/failpoints", put_failpoints),
-                ("GET", "/metrics", metrics),
-                ("PUT", "/v1/deletion_queue/flush", flush_deletions),
-                ("PUT", "/v1/disk_usage_eviction/run", run_eviction),
-                ("POST", "/v1/top_tenants", top_tenants),
-                ("POST", "/v1/tracing/event", log_event),
-            ],
-        ),
-        ("GET", "/v1/utilization", _utilization(api, meter)),
-    ]
+_EXECUTE = Query("execute", parse_bool, BOOLEAN)
 
 
 async def status(api: Api, _: Request) -> object:
     return {"id": api.context.node_id}
 
 
-class _Failpoint(msgspec.Struct, frozen=True):
-    name: str
-    actions: str
-
-
-async def put_failpoints(api: Api, request: Request) -> object:
-    for each in await read_json(request, list[_Failpoint]):
+async def put_failpoints(api: Api, _: Request, body: list[FailpointConfig]) -> object:
+    for each in body:
         try:
             failpoints.configure(each.name, each.actions)
         except ValueError as e:
@@ -69,7 +48,7 @@ async def metrics(api: Api, _: Request) -> Response:
 
 
 async def flush_deletions(api: Api, request: Request) -> object:
-    if query_param(request, "execute", parse_bool):
+    if _EXECUTE.of(request):
         await api.context.deletions.flush_execute()
     else:
         await api.context.deletions.flush()
@@ -81,8 +60,7 @@ class _EvictionRun(msgspec.Struct, frozen=True):
     eviction_order: dict[str, Any] | None = None
 
 
-async def run_eviction(api: Api, request: Request) -> object:
-    body = await read_json(request, _EvictionRun)
+async def run_eviction(api: Api, _: Request, body: _EvictionRun) -> object:
     if body.evict_bytes < 0:
         raise BadRequest("evict_bytes must not be negative")
     if body.evict_bytes == 0:
@@ -93,9 +71,8 @@ async def run_eviction(api: Api, request: Request) -> object:
         return {"Finished": await evict_bytes(api.tenants, body.evict_bytes)}
 
 
-async def top_tenants(api: Api, request: Request) -> object:
+async def top_tenants(api: Api, _: Request, body: dict[str, Any]) -> object:
     """What the controller would split; nothing here grows, so nothing is worth splitting."""
-    await read_json(request, dict[str, Any])
     return {"shards": []}
 
 
@@ -104,25 +81,31 @@ class _Event(msgspec.Struct, frozen=True):
     message: str
 
 
-async def log_event(api: Api, request: Request) -> object:
+async def log_event(api: Api, _: Request, body: _Event) -> object:
     """Writes a line into the log, so that a test can tell what came before and after."""
-    event = await read_json(request, _Event)
-    log.log(_LEVELS[event.level], "%s", event.message)
+    log.log(_LEVELS[body.level], "%s", body.message)
     return None
 
 
-def _utilization(api: Api, meter: UtilizationMeter) -> Handler:
-    async def utilization(_: Request) -> object:
-        if await failpoints.hit("get-utilization-http-handler") is not None:
-            raise ResourceUnavailable("failpoint")
-        wanted = sum(
-            timeline.client.remote_size
-            for shard in api.tenants.attached()
-            for timeline in shard.all_timelines()
-        )
-        try:
-            return meter.measure(disk_wanted=wanted, shard_count=api.tenants.slot_count)
-        except OSError as e:
-            raise InternalError(f"cannot measure the disk: {e}") from e
+async def utilization(api: Api, _: Request) -> object:
+    if await failpoints.hit("get-utilization-http-handler") is not None:
+        raise ResourceUnavailable("failpoint")
+    wanted = sum(
+        timeline.client.remote_size for shard in api.tenants.attached() for timeline in shard.all_timelines()
+    )
+    try:
+        return api.meter.measure(disk_wanted=wanted, shard_count=api.tenants.slot_count)
+    except OSError as e:
+        raise InternalError(f"cannot measure the disk: {e}") from e
 
-    return utilization
+
+ENDPOINTS = [
+    Endpoint("GET", "/v1/status", status),
+    Endpoint("PUT", "/v1/failpoints", put_failpoints),
+    Endpoint("GET", "/metrics", metrics),
+    Endpoint("PUT", "/v1/deletion_queue/flush", flush_deletions, (_EXECUTE,)),
+    Endpoint("PUT", "/v1/disk_usage_eviction/run", run_eviction),
+    Endpoint("POST", "/v1/top_tenants", top_tenants),
+    Endpoint("POST", "/v1/tracing/event", log_event),
+    Endpoint("GET", "/v1/utilization", utilization),
+]

@@ -5,19 +5,10 @@ from __future__ import annotations
 from starlette.requests import Request
 from starlette.responses import Response
 
-from reattach.pageserver.http.api import TENANT, Api, Route, routes_of, shard_id
-from reattach.runtime.errors import BadRequest
-from reattach.runtime.http import json_response, query_param
+from reattach.pageserver.http.api import TENANT, Api, Endpoint, shard_id
+from reattach.runtime.http import WHOLE, Query, json_response, parse_milliseconds
 
-
-def routes(api: Api) -> list[Route]:
-    return routes_of(
-        api,
-        [
-            ("GET", TENANT + "/secondary/status", status),
-            ("POST", TENANT + "/secondary/download", download),
-        ],
-    )
+_WAIT_MS = Query("wait_ms", parse_milliseconds, WHOLE)
 
 
 async def status(api: Api, request: Request) -> object:
@@ -27,8 +18,11 @@ async def status(api: Api, request: Request) -> object:
 async def download(api: Api, request: Request) -> Response:
     """200 when everything that the heatmap lists is here; 202 when the time is up, or it ended early."""
     secondary = api.tenants.get_secondary(shard_id(request))
-    wait_ms = query_param(request, "wait_ms", int)
-    if wait_ms is not None and wait_ms < 0:
-        raise BadRequest("cannot parse query param wait_ms")
-    complete = await secondary.download(None if wait_ms is None else wait_ms / 1000)
+    complete = await secondary.download(_WAIT_MS.of(request))
     return json_response(secondary.progress, 200 if complete else 202)
+
+
+ENDPOINTS = [
+    Endpoint("GET", TENANT + "/secondary/status", status),
+    Endpoint("POST", TENANT + "/secondary/download", download, (_WAIT_MS,)),
+]

@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 from starlette.requests import Request
 
+from reattach.api.controller import TenantConfigRequest
 from reattach.api.ids import TenantShardId
 from reattach.api.location import (
     LocationConfig,
@@ -16,36 +17,20 @@ from reattach.api.location import (
     TenantLocationConfigResponse,
     TenantShardLocation,
 )
-from reattach.pageserver.http.api import TENANT, Api, Route, routes_of, shard_id
+from reattach.pageserver.http.api import TENANT, Api, Endpoint, shard_id
 from reattach.pageserver.secondary.upload import upload_heatmap
 from reattach.pageserver.tenant.effective_config import effective_config
 from reattach.pageserver.tenant.location import LocationConf
 from reattach.pageserver.tenant.shard import TenantShard
 from reattach.pageserver.tenant.state import Phase
-from reattach.runtime.errors import BadRequest, ResourceUnavailable
+from reattach.runtime.errors import ResourceUnavailable
 from reattach.runtime.failpoints import failpoints
-from reattach.runtime.http import parse_bool, query_param, read_json
+from reattach.runtime.http import BOOLEAN, WHOLE, Query, parse_bool, parse_milliseconds
 
-
-def routes(api: Api) -> list[Route]:
-    return routes_of(
-        api,
-        [
-            ("GET", "/v1/tenant", list_tenants),
-            ("PUT", "/v1/tenant/config", put_config),
-            ("PATCH", "/v1/tenant/config", patch_config),
-            ("GET", "/v1/location_config", list_locations),
-            ("GET", "/v1/location_config/{tenant_shard_id}", get_location),
-            ("GET", TENANT, get_tenant),
-            ("DELETE", TENANT, delete_tenant),
-            ("GET", TENANT + "/config", get_config),
-            ("PUT", TENANT + "/location_config", put_location),
-            ("POST", TENANT + "/reset", reset),
-            ("PUT", TENANT + "/break", break_tenant),
-            ("POST", TENANT + "/heatmap_upload", heatmap_upload),
-            ("POST", TENANT + "/wait_lsn", wait_lsn),
-        ],
-    )
+_ACTIVATE = Query("activate", parse_bool, BOOLEAN)
+_FLUSH_MS = Query("flush_ms", parse_milliseconds, WHOLE)
+_LAZY = Query("lazy", parse_bool, BOOLEAN)
+_DROP_CACHE = Query("drop_cache", parse_bool, BOOLEAN)
 
 
 def _info(shard: TenantShard, physical_size: int | None) -> dict[str, Any]:
@@ -64,7 +49,7 @@ async def list_tenants(api: Api, _: Request) -> object:
 
 async def get_tenant(api: Api, request: Request) -> object:
     shard = api.tenants.get_attached(shard_id(request))
-    if query_param(request, "activate", parse_bool) is not False:
+    if _ACTIVATE.of(request) is not False:
         await shard.settled()
     size = sum(timeline.resident_size for timeline in shard.timelines.values())
     return _info(shard, size) | {"walredo": None, "timelines": list(shard.timelines)}
@@ -89,21 +74,16 @@ async def get_location(api: Api, request: Request) -> object:
     return None if conf is None else conf.to_api()
 
 
-async def put_location(api: Api, request: Request) -> object:
-
+async def put_location(api: Api, request: Request, body: LocationConfig) -> object:
     target = shard_id(request)
-    flush_ms = query_param(request, "flush_ms", int)
-    lazy = query_param(request, "lazy", parse_bool) or False
-    if flush_ms is not None and flush_ms < 0:
-        raise BadRequest("cannot parse query param flush_ms")
-    body = await read_json(request, LocationConfig)
+    flush_seconds = _FLUSH_MS.of(request)
+    lazy = _LAZY.of(request) or False
     if await failpoints.hit("put-location-conf-handler") is not None:
         raise ResourceUnavailable("failpoint")
     if body.mode is LocationConfigMode.DETACHED:
         await api.tenants.detach(target)
         return None
     conf = LocationConf.from_request(body, target.shard_index)
-    flush_seconds = None if flush_ms is None else flush_ms / 1000
     await api.tenants.upsert_location(target, conf, flush_seconds=flush_seconds, lazy=lazy)
     if flush_seconds is not None:
         await upload_heatmap(api.tenants, target, flush_seconds)
@@ -118,7 +98,7 @@ def _location_response(api: Api, target: TenantShardId, conf: LocationConf) -> T
 
 
 async def reset(api: Api, request: Request) -> object:
-    drop_cache = query_param(request, "drop_cache", parse_bool) or False
+    drop_cache = _DROP_CACHE.of(request) or False
     await api.tenants.reset(shard_id(request), drop_cache=drop_cache)
     return None
 
@@ -140,9 +120,8 @@ class _WaitLsn(msgspec.Struct, frozen=True):
     timeout: Any = None
 
 
-async def wait_lsn(api: Api, request: Request) -> object:
+async def wait_lsn(api: Api, request: Request, body: _WaitLsn) -> object:
     """No timeline here ever advances, so there is nothing to wait for."""
-    await read_json(request, _WaitLsn)
     await api.attached(request)
     return None
 
@@ -159,32 +138,35 @@ async def get_config(api: Api, request: Request) -> object:
     }
 
 
-async def put_config(api: Api, request: Request) -> object:
+async def put_config(api: Api, _: Request, body: TenantConfigRequest) -> object:
     """Replaces the tenant's configuration."""
-    body = dict(await read_json(request, dict[str, Any]))
-    shard = _configured(api, body)
-    conf = {key: value for key, value in body.items() if value is not None}
+    shard = api.tenants.get_attached(TenantShardId.unsharded(body.tenant_id))
+    conf = {key: value for key, value in body.config.items() if value is not None}
     await api.tenants.set_tenant_conf(shard.id, replace(shard.conf, tenant_conf=conf))
     return None
 
 
-async def patch_config(api: Api, request: Request) -> object:
+async def patch_config(api: Api, _: Request, body: TenantConfigRequest) -> object:
     """Changes what the body names; null removes."""
-    body = dict(await read_json(request, dict[str, Any]))
-    shard = _configured(api, body)
-    conf = copy.deepcopy(shard.conf.tenant_conf) | body
+    shard = api.tenants.get_attached(TenantShardId.unsharded(body.tenant_id))
+    conf = copy.deepcopy(shard.conf.tenant_conf) | body.config
     conf = {key: value for key, value in conf.items() if value is not None}
     await api.tenants.set_tenant_conf(shard.id, replace(shard.conf, tenant_conf=conf))
     return None
 
 
-def _configured(api: Api, body: dict[str, Any]) -> TenantShard:
-    """The unsharded tenant that the body names; its `tenant_id` is taken out."""
-    text = body.pop("tenant_id", None)
-    if not isinstance(text, str):
-        raise BadRequest("Failed to parse json request: missing field `tenant_id`")
-    try:
-        target = TenantShardId.parse(text)
-    except ValueError as e:
-        raise BadRequest(f"Failed to parse json request: {e}") from e
-    return api.tenants.get_attached(target)
+ENDPOINTS = [
+    Endpoint("GET", "/v1/tenant", list_tenants),
+    Endpoint("PUT", "/v1/tenant/config", put_config),
+    Endpoint("PATCH", "/v1/tenant/config", patch_config),
+    Endpoint("GET", "/v1/location_config", list_locations),
+    Endpoint("GET", "/v1/location_config/{tenant_shard_id}", get_location),
+    Endpoint("GET", TENANT, get_tenant, (_ACTIVATE,)),
+    Endpoint("DELETE", TENANT, delete_tenant),
+    Endpoint("GET", TENANT + "/config", get_config),
+    Endpoint("PUT", TENANT + "/location_config", put_location, (_FLUSH_MS, _LAZY)),
+    Endpoint("POST", TENANT + "/reset", reset, (_DROP_CACHE,)),
+    Endpoint("PUT", TENANT + "/break", break_tenant),
+    Endpoint("POST", TENANT + "/heatmap_upload", heatmap_upload),
+    Endpoint("POST", TENANT + "/wait_lsn", wait_lsn),
+]

@@ -11,7 +11,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from reattach.api.timeline import TimelineInfo
-from reattach.pageserver.http.api import TENANT, TIMELINE, Api, Route, routes_of, shard_id, timeline_id
+from reattach.pageserver.http.api import TENANT, TIMELINE, Api, Endpoint, shard_id, timeline_id
 from reattach.pageserver.scope import ScopeClosed
 from reattach.pageserver.timeline.activate import activate_post_import
 from reattach.pageserver.timeline.create import TimelineCreateRequest, create_timeline
@@ -20,37 +20,23 @@ from reattach.pageserver.timeline.info import timeline_info
 from reattach.pageserver.timeline.logical_size import ensure_logical_size
 from reattach.runtime.errors import BadRequest, NotFound, PreconditionFailed, Timeout
 from reattach.runtime.failpoints import failpoints
-from reattach.runtime.http import json_response, parse_bool, query_param, read_json
+from reattach.runtime.http import BOOLEAN, WHOLE, Query, json_response, parse_bool, parse_milliseconds
 
 log = logging.getLogger(__name__)
 
-_ACTIVATE_TIMEOUT_MS = 1000
+_ACTIVATE_SECONDS = 1.0
+_ACTIVATE_TIMEOUT_MS = Query("timeline_activate_timeout_ms", parse_milliseconds, WHOLE)
+_AWAIT_SIZE = Query("force-await-initial-logical-size", parse_bool, BOOLEAN)
 _INFO_PARAMS = (
-    "include-non-incremental-logical-size",
-    "force-await-initial-logical-size",
-    "include-image-consistent-lsn",
+    Query("include-non-incremental-logical-size", parse_bool, BOOLEAN),
+    _AWAIT_SIZE,
+    Query("include-image-consistent-lsn", parse_bool, BOOLEAN),
 )
 
 
-def routes(api: Api) -> list[Route]:
-    return routes_of(
-        api,
-        [
-            ("GET", TENANT + "/timeline", list_timelines),
-            ("GET", TENANT + "/timeline_and_offloaded", list_with_offloaded),
-            ("POST", TENANT + "/timeline", create),
-            ("GET", TIMELINE, detail),
-            ("DELETE", TIMELINE, delete),
-            ("PUT", TIMELINE + "/activate_post_import", activate),
-            ("PUT", TIMELINE + "/checkpoint", checkpoint),
-            ("PUT", TIMELINE + "/do_gc", do_gc),
-        ],
-    )
-
-
 def _check_info_params(request: Request) -> None:
-    for name in _INFO_PARAMS:
-        query_param(request, name, parse_bool)
+    for parameter in _INFO_PARAMS:
+        parameter.of(request)
 
 
 async def list_timelines(api: Api, request: Request) -> list[TimelineInfo]:
@@ -71,13 +57,12 @@ async def detail(api: Api, request: Request) -> object:
     shard = await api.attached(request)
     timeline = shard.timeline(id_)
     computing = ensure_logical_size(timeline)
-    if computing is not None and query_param(request, "force-await-initial-logical-size", parse_bool):
+    if computing is not None and _AWAIT_SIZE.of(request):
         await asyncio.wait({computing})
     return timeline_info(timeline)
 
 
-async def create(api: Api, request: Request) -> Response:
-    body = await read_json(request, TimelineCreateRequest)
+async def create(api: Api, request: Request, body: TimelineCreateRequest) -> Response:
     shard = await api.attached(request)
     return json_response(await shard.scope.run(create_timeline(shard, body)), 201)
 
@@ -95,14 +80,11 @@ async def delete(api: Api, request: Request) -> Response:
 
 async def activate(api: Api, request: Request) -> TimelineInfo:
     id_ = timeline_id(request)
-    timeout_ms = query_param(request, "timeline_activate_timeout_ms", int)
-    timeout_ms = _ACTIVATE_TIMEOUT_MS if timeout_ms is None else timeout_ms
-    if timeout_ms < 0:
-        raise BadRequest("cannot parse query param timeline_activate_timeout_ms")
+    timeout = _ACTIVATE_TIMEOUT_MS.of(request)
     shard = await api.attached(request)
     # An upload that is slow goes on, so that one of the next calls finds it done.
     activation = shard.scope.spawn(activate_post_import(shard, id_))
-    done, _ = await asyncio.wait({activation}, timeout=timeout_ms / 1000)
+    done, _ = await asyncio.wait({activation}, timeout=_ACTIVATE_SECONDS if timeout is None else timeout)
     if not done:
         activation.add_done_callback(lambda task: task.cancelled() or task.exception())
         raise Timeout("Timeline activation timed out")
@@ -139,9 +121,8 @@ class _GcResult(msgspec.Struct, frozen=True):
     layers_removed: int = 0
 
 
-async def do_gc(api: Api, request: Request) -> _GcResult:
+async def do_gc(api: Api, request: Request, body: _GcRequest) -> _GcResult:
     """A timeline ends where it began, so its cutoff never moves, and there is nothing to look through."""
-    body = await read_json(request, _GcRequest)
     if body.gc_horizon is not None and not 0 <= body.gc_horizon < 2**64:
         raise BadRequest(f"Failed to parse json request: not a horizon: {body.gc_horizon}")
     id_ = timeline_id(request)
@@ -154,3 +135,15 @@ async def do_gc(api: Api, request: Request) -> _GcResult:
         await failpoints.sleep_for_returned_ms("gc_iteration_internal_after_getting_gc_timelines")
     log.info("Nothing to GC: timeline %s has no history", timeline)
     return _GcResult(int((time.monotonic() - started) * 1000))
+
+
+ENDPOINTS = [
+    Endpoint("GET", TENANT + "/timeline", list_timelines, _INFO_PARAMS),
+    Endpoint("GET", TENANT + "/timeline_and_offloaded", list_with_offloaded, _INFO_PARAMS),
+    Endpoint("POST", TENANT + "/timeline", create),
+    Endpoint("GET", TIMELINE, detail, _INFO_PARAMS),
+    Endpoint("DELETE", TIMELINE, delete),
+    Endpoint("PUT", TIMELINE + "/activate_post_import", activate, (_ACTIVATE_TIMEOUT_MS,)),
+    Endpoint("PUT", TIMELINE + "/checkpoint", checkpoint),
+    Endpoint("PUT", TIMELINE + "/do_gc", do_gc),
+]

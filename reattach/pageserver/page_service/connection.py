@@ -12,20 +12,22 @@ from itertools import islice
 
 from reattach.api.ids import TenantShardId, TimelineId
 from reattach.api.lsn import Lsn
+from reattach.pageserver.access import check_permission
 from reattach.pageserver.fullbackup.source import BackupError
 from reattach.pageserver.fullbackup.stream import Backup
 from reattach.pageserver.page_service import messages
 from reattach.pageserver.page_service.command import BadCommand, Set, parse_command
 from reattach.pageserver.page_service.messages import ProtocolViolation
-from reattach.runtime.errors import ApiError, cause_chain
+from reattach.runtime.auth import Claims
+from reattach.runtime.errors import ApiError, Forbidden, cause_chain
 
 log = logging.getLogger(__name__)
 
 OpenBackup = Callable[[TenantShardId, TimelineId, Lsn | None], Awaitable[Backup]]
 """Finds a timeline and reads what its backup consists of. Raises ApiError and BackupError."""
 
-CheckPassword = Callable[[str], None]
-"""Checks the token that a client gives as its password. Raises ApiError."""
+CheckPassword = Callable[[str], Claims]
+"""What the token says that a client gives as its password. Raises ApiError."""
 
 HANDSHAKE_SECONDS = 60
 
@@ -36,6 +38,7 @@ _SYNTAX_ERROR = "42601"
 _FEATURE_NOT_SUPPORTED = "0A000"
 _PROTOCOL_VIOLATION = "08P01"
 _INVALID_PASSWORD = "28P01"
+_INSUFFICIENT_PRIVILEGE = "42501"
 _INTERNAL_ERROR = "XX000"
 
 _PARAMETERS = {
@@ -70,6 +73,7 @@ class Connection:
         self._sock = sock
         self._open_backup = open_backup
         self._check_password = check_password
+        self._claims: Claims | None = None
         self._loop = asyncio.get_running_loop()
         self._received = bytearray()
 
@@ -117,7 +121,7 @@ class Connection:
         if kind != b"p":
             raise ProtocolViolation(f"expected a password, not a message of type {kind!r}")
         try:
-            check_password(messages.parse_text(body))
+            self._claims = check_password(messages.parse_text(body))
         except ApiError as e:
             await self._say_farewell(e.msg, _INVALID_PASSWORD)
             return False
@@ -155,6 +159,7 @@ class Connection:
                 answer = messages.command_complete("SET")
             else:
                 log.info("Handling command %s", query.strip())
+                check_permission(self._claims, command.tenant_shard_id.tenant_id)
                 backup = await self._open_backup(command.tenant_shard_id, command.timeline_id, command.lsn)
                 await self._copy_out(backup)
                 answer = messages.COPY_DONE + messages.command_complete("COPY")
@@ -164,7 +169,8 @@ class Connection:
             is_clients_fault = isinstance(e, ApiError) and e.status < 500
             level = logging.INFO if is_clients_fault else logging.ERROR
             log.log(level, "command failed: %s: %s", query.strip(), cause_chain(e))
-            answer = messages.error_response(cause_chain(e), _INTERNAL_ERROR)
+            code = _INSUFFICIENT_PRIVILEGE if isinstance(e, Forbidden) else _INTERNAL_ERROR
+            answer = messages.error_response(cause_chain(e), code)
         except _Disconnected:
             raise
         except Exception as e:

@@ -8,21 +8,19 @@ from reattach.api.controller import AttachHookRequest, AttachHookResponse, Failp
 from reattach.runtime.auth import Scope
 from reattach.runtime.errors import BadRequest, InternalError, NotFound
 from reattach.runtime.failpoints import failpoints
-from reattach.runtime.http import read_json
 from reattach.storage_controller.controller import Controller
 from reattach.storage_controller.db import nodes
 from reattach.storage_controller.routes.guard import RouteSpec
 from reattach.storage_controller.tenants import RECONCILE_TIMEOUT
 
 
-async def attach_hook(controller: Controller, request: Request) -> object:
-    body = await read_json(request, AttachHookRequest)
+async def attach_hook(controller: Controller, _: Request, body: AttachHookRequest) -> object:
     async with controller.locks.exclusive(body.tenant_shard_id.tenant_id, "AttachHook"):
         return AttachHookResponse(await controller.tenant_locations.attach_hook(body))
 
 
-async def inspect(controller: Controller, request: Request) -> object:
-    return controller.tenant_view.inspect((await read_json(request, InspectRequest)).tenant_shard_id)
+async def inspect(controller: Controller, _: Request, body: InspectRequest) -> object:
+    return controller.tenant_view.inspect(body.tenant_shard_id)
 
 
 async def reconcile_all(controller: Controller, _: Request) -> object:
@@ -39,8 +37,8 @@ async def consistency_check(controller: Controller, _: Request) -> object:
     return None
 
 
-async def set_failpoints(_: Controller, request: Request) -> object:
-    for failpoint in await read_json(request, list[FailpointConfig]):
+async def set_failpoints(_: Controller, __: Request, body: list[FailpointConfig]) -> object:
+    for failpoint in body:
         try:
             failpoints.configure(failpoint.name, failpoint.actions)
         except ValueError as e:

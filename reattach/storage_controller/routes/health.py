@@ -5,11 +5,11 @@ from __future__ import annotations
 from starlette.requests import Request
 from starlette.responses import Response
 
-from reattach.runtime.http import Handler, json_response
+from reattach.runtime.http import Route, json_response
 from reattach.storage_controller.controller import Controller
 
 
-def routes(controller: Controller) -> list[tuple[str, str, Handler]]:
+def routes(controller: Controller) -> list[Route]:
     async def status(_: Request) -> object:
         return None
 
@@ -21,8 +21,8 @@ def routes(controller: Controller) -> list[tuple[str, str, Handler]]:
         return Response(controller.metrics.text(), media_type="text/plain; version=0.0.4")
 
     return [
-        ("GET", "/status", status),
-        ("GET", "/live", ready),
-        ("GET", "/ready", ready),
-        ("GET", "/metrics", metrics),
+        Route("GET", "/status", status),
+        Route("GET", "/live", ready),
+        Route("GET", "/ready", ready),
+        Route("GET", "/metrics", metrics),
     ]

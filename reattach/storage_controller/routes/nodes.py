@@ -10,17 +10,17 @@ from reattach.api.location import LocationConfigMode
 from reattach.api.upcall import NodeRegisterRequest
 from reattach.runtime.auth import Scope
 from reattach.runtime.errors import BadRequest
-from reattach.runtime.http import path_param, read_json
+from reattach.runtime.http import parse_whole, path_param
 from reattach.storage_controller.controller import Controller
 from reattach.storage_controller.routes.guard import RouteSpec, unsupported
 
 
 def _node_id(request: Request) -> NodeId:
-    return NodeId(path_param(request, "node_id", int))
+    return NodeId(path_param(request, "node_id", parse_whole))
 
 
-async def register(controller: Controller, request: Request) -> object:
-    await controller.pageservers.register(await read_json(request, NodeRegisterRequest))
+async def register(controller: Controller, _: Request, body: NodeRegisterRequest) -> object:
+    await controller.pageservers.register(body)
     return None
 
 
@@ -32,8 +32,7 @@ async def describe(controller: Controller, request: Request) -> object:
     return controller.pageservers.get(_node_id(request)).describe()
 
 
-async def configure(controller: Controller, request: Request) -> object:
-    body = await read_json(request, NodeConfigureRequest)
+async def configure(controller: Controller, request: Request, body: NodeConfigureRequest) -> object:
     if body.node_id != _node_id(request):
         raise BadRequest("Path and body node_id differ")
     await controller.pageservers.configure(body)
@@ -63,7 +62,7 @@ async def drop(controller: Controller, request: Request) -> object:
 _DRAIN_AND_FILL = [
     RouteSpec(method, f"/control/v1/node/{{node_id}}/{operation}", Scope.INFRA, unsupported)
     for method in ("PUT", "DELETE")
-    for operation in ("drain", "fill", "delete")
+    for operation in ("drain", "fill")
 ]
 
 ROUTES = [
@@ -72,7 +71,9 @@ ROUTES = [
     RouteSpec("GET", "/control/v1/node/{node_id}", Scope.INFRA, describe),
     RouteSpec("PUT", "/control/v1/node/{node_id}/config", Scope.ADMIN, configure),
     RouteSpec("GET", "/control/v1/node/{node_id}/shards", Scope.ADMIN, shards),
-    RouteSpec("DELETE", "/control/v1/node/{node_id}", Scope.INFRA, drop),
+    RouteSpec("DELETE", "/control/v1/node/{node_id}", Scope.ADMIN, drop),
+    RouteSpec("PUT", "/control/v1/node/{node_id}/delete", Scope.ADMIN, unsupported),
+    RouteSpec("DELETE", "/control/v1/node/{node_id}/delete", Scope.INFRA, unsupported),
     RouteSpec("POST", "/debug/v1/node/{node_id}/drop", Scope.ADMIN, drop),
     *_DRAIN_AND_FILL,
 ]

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from starlette.requests import Request
 
 from reattach.api import codec
 from reattach.api.controller import (
-    TENANT_CONFIG_KEYS,
+    TenantConfigRequest,
     TenantCreateRequest,
     TenantPolicyRequest,
     TenantShardMigrateRequest,
+    check_tenant_config,
 )
 from reattach.api.controller_points import Point
 from reattach.api.ids import TenantId
@@ -19,7 +18,7 @@ from reattach.api.location import LocationConfig
 from reattach.runtime.auth import Scope
 from reattach.runtime.errors import BadRequest, Conflict
 from reattach.runtime.failpoints import failpoints
-from reattach.runtime.http import json_response, query_param, read_json
+from reattach.runtime.http import WHOLE, Query, json_response, parse_whole
 from reattach.storage_controller.controller import Controller
 from reattach.storage_controller.db import imports
 from reattach.storage_controller.routes.guard import (
@@ -29,9 +28,11 @@ from reattach.storage_controller.routes.guard import (
     unsupported,
 )
 
+_LIMIT = Query("limit", parse_whole, WHOLE)
+_START_AFTER = Query("start_after", TenantId, {"type": "string", "pattern": "^[0-9a-fA-F]{32}$"})
 
-async def create(controller: Controller, request: Request) -> object:
-    body = await read_json(request, TenantCreateRequest)
+
+async def create(controller: Controller, _: Request, body: TenantCreateRequest) -> object:
     async with controller.locks.exclusive(body.new_tenant_id.tenant_id, "Create"):
         return json_response(await controller.tenants.create(body), 201)
 
@@ -55,9 +56,8 @@ async def describe(controller: Controller, request: Request) -> object:
 
 
 async def list_all(controller: Controller, request: Request) -> object:
-    limit = query_param(request, "limit", int)
-    start_after = query_param(request, "start_after", TenantId)
-    return await controller.tenant_view.describe_all(start_after, 1000 if limit is None else max(limit, 0))
+    limit, start_after = _LIMIT.of(request), _START_AFTER.of(request)
+    return await controller.tenant_view.describe_all(start_after, 1000 if limit is None else limit)
 
 
 async def dump(controller: Controller, request: Request) -> object:
@@ -68,38 +68,33 @@ async def locate(controller: Controller, request: Request) -> object:
     return controller.tenant_view.locate(tenant_id(request))
 
 
-async def update_policy(controller: Controller, request: Request) -> object:
+async def update_policy(controller: Controller, request: Request, body: TenantPolicyRequest) -> object:
     tenant = tenant_id(request)
-    body = await read_json(request, TenantPolicyRequest)
     async with controller.locks.exclusive(tenant, "UpdatePolicy"):
         await failpoints.sleep_for_returned_ms(Point.UPDATE_POLICY_LOCKED)
         await controller.tenants.update_policy(tenant, body)
     return None
 
 
-async def _config_request(request: Request) -> tuple[TenantId, dict[str, Any]]:
-    body = await read_json(request, dict[str, Any])
+def _check_config(config: dict[str, object]) -> None:
+    """Raises BadRequest."""
     try:
-        tenant = TenantId(str(body.pop("tenant_id", "")))
+        check_tenant_config(config)
     except ValueError as e:
         raise BadRequest(str(e)) from e
-    unknown = sorted(body.keys() - TENANT_CONFIG_KEYS)
-    if unknown:
-        raise BadRequest(f"unknown field `{unknown[0]}`")
-    return tenant, body
 
 
-async def set_config(controller: Controller, request: Request) -> object:
-    tenant, config = await _config_request(request)
-    async with controller.locks.exclusive(tenant, "ConfigSet"):
-        await controller.tenants.update_config(tenant, config, patch=False)
+async def set_config(controller: Controller, _: Request, body: TenantConfigRequest) -> object:
+    _check_config(body.config)
+    async with controller.locks.exclusive(body.tenant_id, "ConfigSet"):
+        await controller.tenants.update_config(body.tenant_id, body.config, patch=False)
     return None
 
 
-async def patch_config(controller: Controller, request: Request) -> object:
-    tenant, config = await _config_request(request)
-    async with controller.locks.exclusive(tenant, "ConfigPatch"):
-        await controller.tenants.update_config(tenant, config, patch=True)
+async def patch_config(controller: Controller, _: Request, body: TenantConfigRequest) -> object:
+    _check_config(body.config)
+    async with controller.locks.exclusive(body.tenant_id, "ConfigPatch"):
+        await controller.tenants.update_config(body.tenant_id, body.config, patch=True)
     return None
 
 
@@ -108,16 +103,14 @@ async def get_config(controller: Controller, request: Request) -> object:
     return {"tenant_specific_overrides": config, "effective_config": config}
 
 
-async def location_config(controller: Controller, request: Request) -> object:
+async def location_config(controller: Controller, request: Request, body: LocationConfig) -> object:
     shard = tenant_shard_id(request)
-    body = await read_json(request, LocationConfig)
     async with controller.locks.exclusive(shard.tenant_id, "LocationConfig"):
         return await controller.tenant_locations.location_config(shard, body)
 
 
-async def migrate(controller: Controller, request: Request) -> object:
+async def migrate(controller: Controller, request: Request, body: TenantShardMigrateRequest) -> object:
     shard = tenant_shard_id(request)
-    body = await read_json(request, TenantShardMigrateRequest)
     async with controller.locks.shared(shard.tenant_id, "ShardMigrate"):
         await controller.moving.migrate(shard, body)
     return codec.to_builtins({})
@@ -142,7 +135,7 @@ ROUTES = [
         location_config,
         waits=True,
     ),
-    RouteSpec("GET", "/control/v1/tenant", Scope.ADMIN, list_all, waits=True),
+    RouteSpec("GET", "/control/v1/tenant", Scope.ADMIN, list_all, waits=True, query=(_LIMIT, _START_AFTER)),
     RouteSpec("GET", "/control/v1/tenant/{tenant_id}", Scope.SCRUBBER, describe, waits=True),
     RouteSpec("PUT", "/control/v1/tenant/{tenant_id}/policy", Scope.ADMIN, update_policy),
     RouteSpec("PUT", "/control/v1/tenant/{tenant_id}/shard_split", Scope.ADMIN, shard_split, waits=True),

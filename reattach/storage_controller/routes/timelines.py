@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import Any
+from urllib.parse import quote
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -14,14 +15,13 @@ from reattach.api.ids import TenantId, TenantShardId
 from reattach.runtime.auth import Scope
 from reattach.runtime.errors import BadRequest, InternalError
 from reattach.runtime.failpoints import failpoints
-from reattach.runtime.http import json_response, read_json
+from reattach.runtime.http import json_response, query_string
 from reattach.storage_controller.controller import Controller
 from reattach.storage_controller.routes.guard import RouteSpec, tenant_id, timeline_id
 
 
-async def create(controller: Controller, request: Request) -> object:
+async def create(controller: Controller, request: Request, body: dict[str, Any]) -> object:
     tenant = tenant_id(request)
-    body = await read_json(request, dict[str, Any])
     try:
         parsed = codec.convert(body, TimelineCreateRequest)
     except codec.DecodeError as e:
@@ -72,9 +72,12 @@ async def list_imports(controller: Controller, _: Request) -> object:
 async def forward(controller: Controller, request: Request) -> object:
     """Shard zero's pageserver answers for the tenant."""
     rest = request.path_params.get("rest")
-    path = f"/{rest}" if rest else ""
-    query = f"?{request.url.query}" if request.url.query else ""
-    status, body = await controller.timelines.forward_get(tenant_id(request), path + query)
+    # Encoded anew: what was decoded for us must not become another path or header of ours.
+    path = f"/{quote(rest)}" if rest else ""
+    query = query_string(request)
+    status, body = await controller.timelines.forward_get(
+        tenant_id(request), path + (f"?{query}" if query else "")
+    )
     return Response(body, status, media_type="application/json")
 
 
@@ -89,7 +92,7 @@ ROUTES = [
         "GET", "/control/v1/tenant/{tenant_id}/timeline/{timeline_id}/import", Scope.ADMIN, describe_import
     ),
     RouteSpec(
-        "GET", "/control/v1/tenant/{tenant_id}/timeline/{timeline_id}", Scope.ADMIN, describe, waits=True
+        "GET", "/control/v1/tenant/{tenant_id}/timeline/{timeline_id}", Scope.SCRUBBER, describe, waits=True
     ),
     # Last: it takes every other GET.
     RouteSpec("GET", "/v1/tenant/{tenant_id}", Scope.PAGE_SERVER_API, forward, waits=True),

@@ -13,35 +13,33 @@ from reattach.api.upcall import (
     ValidateResult,
 )
 from reattach.runtime.auth import Scope
-from reattach.runtime.http import read_json
 from reattach.storage_controller.controller import Controller
 from reattach.storage_controller.db import shards
 from reattach.storage_controller.routes.guard import RouteSpec
 
 
-async def re_attach(controller: Controller, request: Request) -> object:
-    return await controller.pageservers.re_attach(await read_json(request, ReAttachRequest))
+async def re_attach(controller: Controller, _: Request, body: ReAttachRequest) -> object:
+    return await controller.pageservers.re_attach(body)
 
 
-async def validate(controller: Controller, request: Request) -> object:
+async def validate(controller: Controller, _: Request, body: ValidateRequest) -> object:
     """Only the database knows: memory may lag behind it in the middle of a migration."""
-    asked = (await read_json(request, ValidateRequest)).tenants
-    issued = await shards.issued(controller.db, list({tenant.id for tenant in asked}))
+    issued = await shards.issued(controller.db, list({tenant.id for tenant in body.tenants}))
     return ValidateResponse(
         [
             ValidateResult(tenant.id, issued[tenant.id].generation == tenant.gen)
-            for tenant in asked
+            for tenant in body.tenants
             if tenant.id in issued
         ]
     )
 
 
-async def import_status(controller: Controller, request: Request) -> object:
-    return await controller.imports.status(await read_json(request, GetImportStatusRequest))
+async def import_status(controller: Controller, _: Request, body: GetImportStatusRequest) -> object:
+    return await controller.imports.status(body)
 
 
-async def report_import_status(controller: Controller, request: Request) -> object:
-    await controller.imports.report(await read_json(request, PutImportStatusRequest))
+async def report_import_status(controller: Controller, _: Request, body: PutImportStatusRequest) -> object:
+    await controller.imports.report(body)
     return None
 
 

@@ -7,7 +7,6 @@ import os
 import re
 import shutil
 import signal
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,6 +15,7 @@ from typing import Any
 import requests
 
 from reattach.api.ids import TenantShardId, TimelineId
+from reattach.fixtures.env.engines import scripts_dir
 from reattach.fixtures.ports import PortDistributor
 from reattach.fixtures.processes import Launcher, Process, wait_for
 from test_runner.regress.pageserver.scripted_controller import FakeController
@@ -96,7 +96,7 @@ class PageserverProcess:
 
     def spawn(self, env: Mapping[str, str] | None = None) -> Process:
         """Starts the process and does not wait for anything."""
-        program = Path(sys.executable).parent / "pageserver"
+        program = scripts_dir() / "pageserver"
         self.process = self.launcher.start(
             f"pageserver {self.node_id}",
             [program, "-D", self.workdir],

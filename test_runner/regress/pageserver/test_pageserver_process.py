@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import signal
 import socket
-import sys
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,12 +12,13 @@ import requests
 
 from reattach.api.ids import TenantShardId
 from reattach.fixtures.auth_tokens import TokenScope, write_key_pair
+from reattach.fixtures.env.engines import scripts_dir
 from reattach.fixtures.processes import Launcher, wait_for
 from test_runner.regress.pageserver.one_pageserver import IMPORT_CONFIG, PageserverProcess
 from test_runner.regress.pageserver.scripted_controller import FakeController
 from test_runner.regress.pageserver.subject import Subject
 
-PROGRAM = Path(sys.executable).parent / "pageserver"
+PROGRAM = scripts_dir() / "pageserver"
 
 
 def test_version_and_features(launcher: Launcher) -> None:

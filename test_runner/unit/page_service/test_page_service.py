@@ -22,16 +22,18 @@ from reattach.fixtures.backup.restore import Restore
 from reattach.fixtures.backup.tar import BadTar
 from reattach.pageserver.fullbackup.stream import Backup, open_backup
 from reattach.pageserver.page_service.server import serve_page_service
+from reattach.runtime.auth import Claims, Scope
 from reattach.runtime.errors import NotFound, Unauthorized
 from test_runner.unit.fullbackup.directory_source import DirectorySource
 from test_runner.unit.fullbackup.pgdata import make_pgdata
 
 TENANT = TenantId("11" * 16)
+OTHER_TENANT = TenantId("33" * 16)
 TIMELINE = TimelineId("22" * 16)
 BROKEN = TimelineId("bb" * 16)
 PANICS = TimelineId("cc" * 16)
 GONE = TimelineId("dd" * 16)
-PASSWORD = "a token"
+PASSWORD = "pageserverapi"
 SECONDS = 10
 
 
@@ -83,9 +85,13 @@ class RunningService:
         assert b"".join(fetch_fullbackup(self.connstr(), TENANT, TIMELINE))[-1024:] == bytes(1024)
 
 
-def _check_password(token: str) -> None:
-    if token != PASSWORD:
-        raise Unauthorized("malformed token")
+def _check_password(token: str) -> Claims:
+    """The password is the token's claims: a scope and perhaps a tenant."""
+    scope, _, tenant = token.partition(" of ")
+    try:
+        return Claims(Scope(scope), TenantId(tenant) if tenant else None)
+    except ValueError:
+        raise Unauthorized("malformed token") from None
 
 
 @pytest.fixture
@@ -193,6 +199,30 @@ def test_password(tmp_path: Path) -> None:
         with service.raw() as sock:
             sock.sendall(startup(user="x") + message(b"Q", b"set x to y\0"))
             assert b"expected a password" in received(sock)
+    finally:
+        service.close()
+
+
+@pytest.mark.parametrize(
+    "password",
+    [f"tenant of {OTHER_TENANT}", "admin", "generations_api", "safekeeperdata", "infra", "scrubber"],
+)
+def test_a_token_is_good_for_its_own_tenant(tmp_path: Path, password: str) -> None:
+    """Not even whether the timeline exists is told to others; the connection goes on."""
+    service = RunningService(make_pgdata(tmp_path / "source"), with_password=True)
+    try:
+        with psycopg.connect(service.connstr(password=password), autocommit=True) as connection:
+            for timeline in (TIMELINE, GONE):
+                for shard in (TENANT, f"{TENANT}-0104"):
+                    with (
+                        pytest.raises(psycopg.errors.InsufficientPrivilege, match="JWT authentication error"),
+                        connection.cursor().copy(f"fullbackup {shard} {timeline}") as copy,
+                    ):
+                        assert not list(copy)
+            connection.execute("set x to y")
+        assert service.asked == []
+        own = service.connstr(password=f"tenant of {TENANT}")
+        assert list(fetch_fullbackup(own, TENANT, TIMELINE))
     finally:
         service.close()
 
