@@ -11,6 +11,7 @@ one history. Worlds know nothing of each other; ending one closes its listeners.
 | POST `/_control/worlds/{id}/listeners` | NewListener | ListenerState |
 | POST `/_control/worlds/{id}/clients` | NewClient | WorldState |
 | POST `/_control/worlds/{id}/processes` | ProcessChange | WorldState |
+| POST `/_control/worlds/{id}/labels` | NewLabel | WorldState |
 | POST `/_control/worlds/{id}/marks` | NewMark | WorldState |
 | POST `/_control/worlds/{id}/steps` | NewSteps | StepsState |
 | GET `/_control/worlds/{id}/steps?happened=&timeout=` | | StepsState, when so many have happened |
@@ -76,6 +77,14 @@ class ProcessChange(_Body, frozen=True):
     code: int | None = None
 
 
+class NewLabel(_Body, frozen=True):
+    """What a value of a counted group of the name rules is called, instead of its number."""
+
+    group: str
+    value: str
+    label: str
+
+
 class NewMark(_Body, frozen=True):
     what: str
     text: str = ""
@@ -116,12 +125,14 @@ class StepsState(_Body, frozen=True):
 
 
 class WorldState(_Body, frozen=True):
-    """effects: how many have arrived. running: processes that have started and not ended. lost: what the
-    witness could not record, which makes every verdict on this history unknown.
+    """effects: how many have arrived. running: processes that have started and not ended. killed: those
+    that a step has ended since their last start. lost: what the witness could not record, which makes every
+    verdict on this history unknown.
     """
 
     id: int
     effects: int
     running: tuple[str, ...] = ()
+    killed: tuple[str, ...] = ()
     actors: tuple[str, ...] = ()
     lost: str | None = None

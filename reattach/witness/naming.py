@@ -39,6 +39,11 @@ class Namer:
             for rule in rules
         ]
         self._counted: dict[str, dict[str, int]] = {}
+        self._labels: dict[tuple[str, str], str] = {}
+
+    def label(self, group: str, value: str, label: str) -> None:
+        """What a counted group's value is called from now on, instead of its number."""
+        self._labels[group, value] = label
 
     def name(self, front: Front, actor: str, peer: str, method: str, target: str, body: bytes = b"") -> Named:
         """By the first rule that fits, else by what can be seen, with `*` for what looks like an id."""
@@ -74,6 +79,9 @@ class Namer:
         return value
 
     def _count(self, group: str, value: str) -> str:
+        label = self._labels.get((group, value))
+        if label is not None:
+            return label
         seen = self._counted.setdefault(group, {})
         number = seen.setdefault(value, len(seen) + 1)
         return "" if number == 1 else f"({number})"

@@ -29,12 +29,13 @@ class NotRunning(Exception):
 class Tracked:
     """A process by its name. pid is None while it does not run; incarnation counts its starts.
 
-    handle: a descriptor of it, readable once it has ended.
+    handle: a descriptor of it, readable once it has ended. killed: a step has ended it, or is about to.
     """
 
     pid: int | None = None
     incarnation: int = 0
     handle: int = -1
+    killed: bool = False
 
 
 class Processes:
@@ -54,6 +55,10 @@ class Processes:
         return tuple(name for name, one in self._known.items() if one.pid is not None)
 
     @property
+    def killed(self) -> tuple[str, ...]:
+        return tuple(name for name, one in self._known.items() if one.killed)
+
+    @property
     def names(self) -> tuple[str, ...]:
         return tuple(self._known)
 
@@ -69,6 +74,7 @@ class Processes:
             self.ended(name, None)
         one.pid = pid
         one.incarnation += 1
+        one.killed = False
         try:
             one.handle = os.pidfd_open(pid)
         except ProcessLookupError:
@@ -114,6 +120,7 @@ class Processes:
         if one.handle < 0 or poll.poll(0):
             self.ended(name, None)
             raise NotRunning(f"{name} (pid {pid}) has ended")
+        one.killed |= verb in (Verb.KILL, Verb.TERMINATE)
         _signal_group(pid, number)
         if verb is Verb.KILL:
             if not poll.poll(DEATH_SECONDS * 1000):

@@ -40,7 +40,7 @@ from reattach.api.history import (
     Started,
 )
 from reattach.api.plan import ON_PROCESSES, Action, InFlight, PlanError, Verb
-from reattach.api.witness import NewSteps, NewWorld, ProcessChange, StepsState, WorldState
+from reattach.api.witness import NewLabel, NewSteps, NewWorld, ProcessChange, StepsState, WorldState
 from reattach.witness.naming import Named, Namer
 from reattach.witness.processes import SIGNALS, NotRunning, Processes
 from reattach.witness.recorder import Recorder
@@ -147,6 +147,10 @@ class World:
 
     def _process_ended(self, name: str, incarnation: int, code: int | None) -> None:
         self._write(Ended(at=self._now(), process=name, incarnation=incarnation, code=code))
+
+    def label(self, label: NewLabel) -> None:
+        """See `reattach.api.witness`."""
+        self._namer.label(label.group, label.value, label.label)
 
     def mark(self, what: str, text: str, facts: Attributes) -> None:
         self._write(Mark(at=self._now(), what=what, text=text, facts=facts))
@@ -442,6 +446,7 @@ class World:
             id=self.id,
             effects=self._last_effect,
             running=self._processes.running,
+            killed=self._processes.killed,
             actors=tuple(sorted({actor for actor, _ in self._pairs})),
             lost=self._history.lost,
         )

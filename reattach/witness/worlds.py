@@ -13,6 +13,7 @@ from reattach.api.plan import PlanError
 from reattach.api.witness import (
     ListenerState,
     NewClient,
+    NewLabel,
     NewListener,
     NewMark,
     NewSteps,
@@ -129,6 +130,11 @@ class Worlds:
     def change_process(self, number: int, change: ProcessChange) -> WorldState:
         world = self._room(number).world
         world.change_process(change)
+        return world.state()
+
+    def label(self, number: int, label: NewLabel) -> WorldState:
+        world = self._room(number).world
+        world.label(label)
         return world.state()
 
     def mark(self, number: int, mark: NewMark) -> WorldState:

@@ -151,7 +151,6 @@ class Lab:
             distributions=discover(ROOT),
             control_plane=control_plane,
             start_bucket=lambda: self.bucket,
-            uses_bucket="bucket" in self.__dict__,
         )
         with ExitStack() as stack:
             stack.callback(shutil.rmtree, directory, ignore_errors=True)

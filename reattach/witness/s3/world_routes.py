@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 
-from reattach.api.witness import NewClient, NewListener, NewMark, NewSteps, NewWorld, ProcessChange
+from reattach.api.witness import NewClient, NewLabel, NewListener, NewMark, NewSteps, NewWorld, ProcessChange
 from reattach.witness.s3.control_request import LONGEST_POLL, ControlError, Waits, body, number
 from reattach.witness.s3.request import Request
 from reattach.witness.worlds import WorldError, Worlds
@@ -24,6 +24,7 @@ class WorldRoutes:
             ("POST", "worlds/{}/listeners"): self._listen,
             ("POST", "worlds/{}/clients"): self._add_client,
             ("POST", "worlds/{}/processes"): self._change_process,
+            ("POST", "worlds/{}/labels"): self._label,
             ("POST", "worlds/{}/marks"): self._mark,
             ("POST", "worlds/{}/steps"): self._add_steps,
             ("GET", "worlds/{}/steps"): self._steps,
@@ -61,6 +62,9 @@ class WorldRoutes:
 
     async def _change_process(self, request: Request, _: Waits, numbers: Numbers) -> object:
         return self._worlds.change_process(numbers[0], body(request, ProcessChange))
+
+    async def _label(self, request: Request, _: Waits, numbers: Numbers) -> object:
+        return self._worlds.label(numbers[0], body(request, NewLabel))
 
     async def _mark(self, request: Request, _: Waits, numbers: Numbers) -> object:
         return self._worlds.mark(numbers[0], body(request, NewMark))
