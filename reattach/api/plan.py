@@ -18,6 +18,7 @@ A step waits for its effect, and is armed once the step before it has happened. 
 from __future__ import annotations
 
 import hashlib
+import re
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -99,12 +100,14 @@ class Step(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid
     at: an effect's class with ` #n`, the n-th since the history began, or ` +n`, the n-th since the step was
     armed. `*` and `?` stand for any text.
     when: before or after it is performed. do: actions, in this order. in_flight: of those that are killed.
+    where: a regular expression that must be found in the request's attributes, as compact JSON text.
     """
 
     at: str
     when: Phase
     do: tuple[str, ...]
     in_flight: InFlight = InFlight.DROP
+    where: str = ""
     comment: str = ""
 
     def actions(self) -> tuple[Action, ...]:
@@ -112,6 +115,10 @@ class Step(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid
         found = tuple(Action.parse(text) for text in self.do)
         if not found:
             raise PlanError(f"the step at {self.at!r} does nothing")
+        try:
+            re.compile(self.where)
+        except re.error as e:
+            raise PlanError(f"{self.where!r} at {self.at!r} is no regular expression: {e}") from e
         for action in found:
             if self.when is Phase.AFTER and action.verb in (Verb.DROP, Verb.ANSWER):
                 raise PlanError(f"`{action.text}` at {self.at!r}: it has been performed by then")

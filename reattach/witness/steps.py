@@ -8,7 +8,10 @@ from dataclasses import dataclass, field
 from fnmatch import translate
 from hashlib import blake2b
 
+import msgspec
+
 from reattach.api.effects import EffectClass, EffectName, Phase
+from reattach.api.history import Attributes
 from reattach.api.plan import Action, Step
 from reattach.api.witness import NewSteps, StepState
 
@@ -26,6 +29,7 @@ class ActiveStep:
     step: Step
     actions: tuple[Action, ...]
     of: re.Pattern[str]
+    where: re.Pattern[str] | None
     sign: str
     number: int
     times: int | None
@@ -50,9 +54,11 @@ class ActiveStep:
     def is_about(self, effect: EffectClass) -> bool:
         return self.of.fullmatch(str(effect)) is not None
 
-    def is_due(self, name: EffectName, phase: Phase) -> bool:
+    def is_due(self, name: EffectName, phase: Phase, request: Attributes) -> bool:
         """Whether it happens now; counts the effect."""
         if not self.armed or phase is not self.step.when or not self.is_about(name.of):
+            return False
+        if self.where is not None and not self.where.search(msgspec.json.encode(request).decode()):
             return False
         self.seen += 1
         if self.sign == "#":
@@ -96,6 +102,7 @@ def activate(wanted: NewSteps, first_id: int) -> list[ActiveStep]:
             step=step,
             actions=step.actions(),
             of=re.compile(translate(at["of"])),
+            where=re.compile(step.where) if step.where else None,
             sign=at["sign"] or "",
             number=int(at["number"] or 0),
             times=1 if wanted.chain else wanted.times,

@@ -321,7 +321,7 @@ class World:
         holds: list[ActiveStep] = []
         ends = (effect.name.of.actor, effect.name.of.peer)
         for step in list(self._steps):
-            if not step.is_due(effect.name, phase):
+            if not step.is_due(effect.name, phase, effect.request):
                 continue
             step.happened(effect.name)
             self._write(

@@ -270,3 +270,13 @@ def test_partition(world: World, bucket_server: BucketServer, bucket: str) -> No
     world.clear_steps()
     thread.join(30)
     assert exists(bucket_server, bucket, "b")
+
+
+def test_a_step_may_look_into_the_request(world: World, bucket_server: BucketServer, bucket: str) -> None:
+    client = bucket_server.client(world.add_client("loader"))
+    world.add_steps(
+        [Step(at=f"{PUT} +1", when=Phase.AFTER, do=("heal loader s3",), where=r'"completed":(?!4\b)\d+')]
+    )
+    for completed in (4, 8):
+        client.put_object(Bucket=bucket, Key="a", Body=b'{"completed": %d}' % completed)
+    assert world.steps().steps[0].effects == (f"{PUT} #2",)
