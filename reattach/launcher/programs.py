@@ -22,11 +22,11 @@ PROGRAMS = {
     "pageserver": "reattach.pageserver.main",
     "storage_controller": "reattach.storage_controller.main",
     "fast_import": "reattach.fast_import.main",
-    "import_bucket": "reattach.witness.s3.main",
+    "witness": "reattach.witness.main",
 }
 """Program → module with its `main()`."""
 
-MODULES = {"reattach.witness.s3": PROGRAMS["import_bucket"]}
+MODULES = {"reattach.witness": PROGRAMS["witness"]}
 """`python -m` name → the module that holds what it imports."""
 
 # In small steps, so that a request waits for one of them only.
@@ -45,7 +45,7 @@ _WARM_UP = (
     "numpy",
     "obstore.store",
     "zstandard",
-    PROGRAMS["import_bucket"],
+    PROGRAMS["witness"],
     PROGRAMS["storage_controller"],
     PROGRAMS["pageserver"],
 )

@@ -250,7 +250,7 @@ def test_ended_server_leaves_nothing_behind(own_server: BucketServer, how: str) 
     own_server.stop() if how == "stop" else own_server.kill()
     assert time.monotonic() - started < 3
     assert own_server.process.returncode == (0 if how == "stop" else -9)
-    assert [path.name for path in own_server.process.log_path.parent.iterdir()] == ["import_bucket.log"]
+    assert [path.name for path in own_server.process.log_path.parent.iterdir()] == ["witness.log"]
     own_server.start()
     with pytest.raises(FileNotFoundError):
         own_server.get("gone", "large")
@@ -259,14 +259,14 @@ def test_ended_server_leaves_nothing_behind(own_server: BucketServer, how: str) 
 def test_port_in_use_is_one_line(own_server: BucketServer) -> None:
     address = f"127.0.0.1:{own_server.port}"
     second = subprocess.run(
-        [sys.executable, "-m", "reattach.witness.s3", "--listen", address],
+        [sys.executable, "-m", "reattach.witness", "--listen", address],
         capture_output=True,
         text=True,
         timeout=20,
         check=False,
     )
     assert second.returncode == 1
-    assert second.stderr == f"import_bucket: cannot listen on {address}: Address already in use\n"
+    assert second.stderr == f"witness: cannot listen on {address}: Address already in use\n"
 
 
 def test_changed_preloaded_file_is_an_error(bucket_server: BucketServer, tmp_path: Path) -> None:

@@ -103,7 +103,7 @@ def test_without_a_secret_nobody_is_served(
     port = port_distributor.get_port()
     process = launcher.start(
         "import_bucket",
-        [sys.executable, "-m", "reattach.witness.s3", "--listen", f"127.0.0.1:{port}"],
+        [sys.executable, "-m", "reattach.witness", "--listen", f"127.0.0.1:{port}"],
         log_path=tmp_path / "log",
         env={name: value for name, value in os.environ.items() if name != SECRET_VARIABLE},
     )

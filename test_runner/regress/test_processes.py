@@ -282,12 +282,12 @@ class TestOwnPrograms:
     def test_is_shown_under_its_name(
         self, launcher: Launcher, port_distributor: PortDistributor, tmp_path: Path
     ) -> None:
-        argv = [sys.executable, "-m", "reattach.witness.s3", "--listen"]
+        argv = [sys.executable, "-m", "reattach.witness", "--listen"]
         argv += [f"127.0.0.1:{port_distributor.get_port()}", "--spool", str(tmp_path)]
         process = launcher.start("bucket", argv, log_path=tmp_path / "log")
         try:
             shown = psutil.Process(process.pid)
-            wait_for(lambda: shown.name() == "s3", what="its name", timeout=10, alive=process)
+            wait_for(lambda: shown.name() == "witness", what="its name", timeout=10, alive=process)
             wait_for(
                 lambda: [part for part in shown.cmdline() if part] == argv,
                 what="its command line",
@@ -301,7 +301,7 @@ class TestOwnPrograms:
     def test_traceback_goes_to_the_log(self, launcher: Launcher, test_output_dir: Path) -> None:
         process = launcher.start(
             "bucket",
-            [sys.executable, "-m", "reattach.witness.s3", "--listen", "127.0.0.1:1", "--spool", "/proc/x"],
+            [sys.executable, "-m", "reattach.witness", "--listen", "127.0.0.1:1", "--spool", "/proc/x"],
             log_path=test_output_dir / "log",
         )
         assert process.wait(10) != 0

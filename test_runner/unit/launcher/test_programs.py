@@ -42,9 +42,9 @@ def test_script_of_this_interpreter(name: str) -> None:
 
 
 def test_module_of_this_interpreter() -> None:
-    found = programs.find([sys.executable, "-m", "reattach.witness.s3", "--listen", "x"])
+    found = programs.find([sys.executable, "-m", "reattach.witness", "--listen", "x"])
     assert found is not None
-    assert found[0] == "reattach.witness.s3.main"
+    assert found[0] == "reattach.witness.main"
 
 
 @pytest.mark.parametrize(
@@ -56,8 +56,8 @@ def test_module_of_this_interpreter() -> None:
         [sys.executable],
         [sys.executable, "-m"],
         [sys.executable, "-m", "http.server"],
-        [sys.executable, "-c", "reattach.witness.s3"],
-        ["/usr/bin/python3", "-m", "reattach.witness.s3"],
+        [sys.executable, "-c", "reattach.witness"],
+        ["/usr/bin/python3", "-m", "reattach.witness"],
     ],
 )
 def test_everything_else_is_executed(argv: list[str]) -> None:

@@ -1,4 +1,4 @@
-"""The import bucket's process: `import_bucket --listen HOST:PORT [--spool DIR]`."""
+"""The witness's process: `witness --listen HOST:PORT [--spool DIR]`."""
 
 from __future__ import annotations
 
@@ -16,15 +16,20 @@ from pathlib import Path
 
 import uvloop
 
+from reattach.api.effects import Front
 from reattach.runtime.logs import start_logging
 from reattach.runtime.serve import bind, install_signals
 from reattach.witness.s3.connection import Connection
 from reattach.witness.s3.service import BucketService
+from reattach.witness.worlds import OpenListener
 
 log = logging.getLogger(__name__)
 
 _BACKLOG = 2048
 _SHUTDOWN_SECONDS = 1.0
+
+
+FRONTS: dict[Front, OpenListener] = {}
 
 
 class Listener:
@@ -64,7 +69,7 @@ class Listener:
 async def _serve(sock: socket.socket, spool: Path | None) -> None:
     loop = asyncio.get_running_loop()
     stop = install_signals(signal.SIGTERM, signal.SIGINT)
-    service = BucketService(loop, spool)
+    service = BucketService(loop, spool, FRONTS)
     listener = Listener(service, sock)
     log.info("listening on %s:%d", *sock.getsockname()[:2])
     await stop.wait()
@@ -72,12 +77,15 @@ async def _serve(sock: socket.socket, spool: Path | None) -> None:
     deadline = loop.time() + _SHUTDOWN_SECONDS
     while any(connection.is_busy for connection in service.connections) and loop.time() < deadline:
         await asyncio.sleep(0.01)
+    service.worlds.end_all()
     for connection in list(service.connections):
         connection.abort()
 
 
 def _arguments(argv: Sequence[str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="import_bucket", description="A mock S3 that can misbehave.")
+    parser = argparse.ArgumentParser(
+        prog="witness", description="A mock S3 that can misbehave, and a witness of all that passes."
+    )
     parser.add_argument("--listen", required=True, metavar="HOST:PORT")
     parser.add_argument(
         "--spool",
@@ -93,12 +101,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = _arguments(sys.argv[1:] if argv is None else argv)
     start_logging()
     if arguments.spool is not None and not os.access(arguments.spool, os.W_OK | os.X_OK):
-        print(f"import_bucket: cannot write to spool directory {arguments.spool}", file=sys.stderr)  # noqa: T201
+        print(f"witness: cannot write to spool directory {arguments.spool}", file=sys.stderr)  # noqa: T201
         return 1
     try:
         sock = bind(arguments.listen)
     except (OSError, ValueError) as e:
-        print(f"import_bucket: {e.strerror if isinstance(e, OSError) else e}", file=sys.stderr)  # noqa: T201
+        print(f"witness: {e.strerror if isinstance(e, OSError) else e}", file=sys.stderr)  # noqa: T201
         return 1
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft < hard:

@@ -1,0 +1,5 @@
+import sys
+
+from reattach.witness.main import main
+
+sys.exit(main())
