@@ -9,6 +9,8 @@ started; without one nobody is served. Who has another secret, or none, gets 403
 | GET `/_control/health` | | Health |
 | POST `/_control/preload` | Preload | PreloadResult |
 | POST `/_control/reset` | ResetRequest | Health |
+| GET `/_control/objects?bucket=&prefix=` | | list[HeldObject] |
+| GET `/_control/object?bucket=&key=` | | its bytes |
 | GET `/_control/requests?since=&limit=&bucket=&prefix=` | | LogPage |
 | POST `/_control/rules` | Rule | RuleState |
 | GET `/_control/rules` | | list[RuleState] |
@@ -275,11 +277,12 @@ class LogPage(msgspec.Struct, frozen=True):
 
 
 class Preload(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Makes every regular file below `directory` an object `prefix` + its relative path, by reference.
+    """Makes every file below `directory` an object `prefix` + its relative path, by reference.
 
-    The bucket is created if it is absent. Symlinks are left out. A file must not change as long as the
-    object lives; a GET of one that did fails with InternalError. Its ETag is a stable surrogate of the form
-    `<32 hex digits>-1`, made of path, size and modification time, as reading every file would cost.
+    Symbolic links are followed; one to nothing, or into a directory that holds it, is 400. The bucket is
+    created if it is absent. A file must not change as long as the object lives; a GET of one that did fails
+    with InternalError. Its ETag is a stable surrogate of the form `<32 hex digits>-1`, made of path, size and
+    modification time, as reading every file would cost.
     """
 
     directory: str
@@ -288,8 +291,22 @@ class Preload(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 
 
 class PreloadResult(msgspec.Struct, frozen=True):
+    """left_out: paths, relative to the directory, of what is no file: sockets, FIFOs, devices. Sorted."""
+
     objects: int
     bytes: int
+    left_out: list[str] = []
+
+
+class HeldObject(msgspec.Struct, frozen=True):
+    """An object as the bucket holds it now, whatever rules are set.
+
+    file: where its bytes lie, if they are those of a preloaded file that has not been changed since.
+    """
+
+    key: str
+    size: int
+    file: str | None = None
 
 
 class ResetRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -7,6 +7,7 @@ that the built-in pageserver records, and without them, as another pageserver's 
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -18,8 +19,7 @@ import pytest
 from reattach.api.key import BLCKSZ, DEFAULTTABLESPACE_OID, RelTag
 from reattach.api.layer_name import LayerName
 from reattach.api.shard import ShardIdentity
-from reattach.fixtures.backup.fetch import BackupFailed
-from reattach.fixtures.compare import DataDiffers, DifferentBytes, ForeignKeys, MissingFile
+from reattach.fixtures.compare import DataDiffers, DataUnreadable, DifferentBytes, ForeignKeys, MissingFile
 from reattach.fixtures.imports.bucket import ImportBucket, LocalImportBucket
 from reattach.fixtures.imports.handle import ImportTimeline
 from reattach.fixtures.neon_fixtures import NeonEnvBuilder, TenantShardId
@@ -120,9 +120,14 @@ def test_byte_of_a_layer_object(damaged: Damaged, import_bucket: ImportBucket) -
         content[BLCKSZ + 1000] ^= 0x20
         path.write_bytes(content)
 
-    with pytest.raises(BackupFailed, match="cannot read layer") as failure:
+    with pytest.raises(DataUnreadable, match="cannot read layer") as failure:
         damaged(flip).assert_equals(import_bucket)
-    assert f"cannot read layer {hit[0]} of shard 0000" in str(failure.value)
+    first = str(failure.value).splitlines()[0]
+    assert re.fullmatch(
+        rf"I8: the import cannot be read: shard 0000, layer {hit[0]}, "
+        r"which begins with \S+, block \d+ \(key [0-9A-F]{36}\)",
+        first,
+    )
 
 
 @without_checksums
@@ -133,7 +138,7 @@ def test_missing_layer(damaged: Damaged, import_bucket: ImportBucket) -> None:
         hit.append(list(shards[0].layers)[3])
         shards[0].path(hit[0]).unlink()
 
-    with pytest.raises(BackupFailed, match="No file found for the remote object id given") as failure:
+    with pytest.raises(DataUnreadable, match="No file found for the remote object id given") as failure:
         damaged(remove).assert_equals(import_bucket)
     assert f"cannot read layer {hit[0]}" in str(failure.value)
 
@@ -148,9 +153,42 @@ def test_index_that_names_a_layer_that_is_not_there(damaged: Damaged, import_buc
         layers[hit[0]]["generation"] = 0x77
         shards[0].write_layers(layers)
 
-    with pytest.raises(BackupFailed, match="-00000077") as failure:
+    with pytest.raises(DataUnreadable, match="-00000077") as failure:
         damaged(rename).assert_equals(import_bucket)
     assert f"cannot read layer {hit[0]}" in str(failure.value)
+
+
+@without_checksums
+@pytest.mark.parametrize("damaged", [0, 2], indirect=True, ids=["unsharded", "2_shards"])
+def test_index_without_a_layer(damaged: Damaged, import_bucket: ImportBucket) -> None:
+    """I8: what is missing is named by file, block, key and shard."""
+
+    def forget(shards: list[RemoteShard]) -> None:
+        layers = shards[0].layers
+        del layers[shards[0].largest_layer()]
+        shards[0].write_layers(layers)
+
+    with pytest.raises(DataUnreadable) as failure:
+        damaged(forget).assert_equals(import_bucket)
+    first = str(failure.value).splitlines()[0]
+    assert re.match(r"I8: the import has no data for base/\d+/\S+, (from )?block \d+ .*key [0-9A-F]+", first)
+    assert re.search(r": shard 000[02], in no layer$", first)
+
+
+@without_checksums
+@pytest.mark.parametrize("damaged", [2], indirect=True, ids=["2_shards"])
+def test_missing_layer_of_a_shard(damaged: Damaged, import_bucket: ImportBucket) -> None:
+    hit: list[str] = []
+
+    def remove(shards: list[RemoteShard]) -> None:
+        hit.append(list(shards[1].layers)[3])
+        shards[1].path(hit[0]).unlink()
+
+    with pytest.raises(
+        DataUnreadable, match=r"^I8: the import cannot be read: .*layer .*, which begins with "
+    ) as e:
+        damaged(remove).assert_equals(import_bucket)
+    assert f"layer {hit[0]}" in str(e.value).splitlines()[0]
 
 
 @both_ways
@@ -170,7 +208,7 @@ def test_two_layers_swapped(damaged: Damaged, import_bucket: ImportBucket) -> No
             layers[layer]["file_size"] = len(content)
         shard.write_layers(layers)
 
-    with pytest.raises(BackupFailed, match="cannot read layer") as failure:
+    with pytest.raises(DataUnreadable, match="cannot read layer") as failure:
         damaged(swap).assert_equals(import_bucket)
     assert f"cannot read layer {hit[0]}" in str(failure.value)
 

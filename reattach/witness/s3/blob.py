@@ -126,6 +126,15 @@ class PathBlob:
         self.size = size
         self._mtime_ns = mtime_ns
 
+    @property
+    def unchanged_path(self) -> str | None:
+        """Where the bytes lie; None if what lies there is no longer what was preloaded."""
+        try:
+            found = os.stat(self._path)  # noqa: PTH116
+        except OSError:
+            return None
+        return self._path if (found.st_size, found.st_mtime_ns) == (self.size, self._mtime_ns) else None
+
     def open(self, start: int, end: int) -> Pieces:
         """Raises BlobChanged."""
         try:

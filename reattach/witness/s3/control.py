@@ -13,18 +13,20 @@ from reattach.api.bucket import (
     CONTROL_PREFIX,
     SECRET_VARIABLE,
     Health,
+    HeldObject,
     Preload,
     ResetRequest,
     Rule,
     Verdict,
 )
+from reattach.witness.s3.blob import Blob, BlobChanged, PathBlob
 from reattach.witness.s3.control_request import LONGEST_POLL, ControlError, Waits, body, number
 from reattach.witness.s3.preload import PreloadError, preload
 from reattach.witness.s3.request import Request
 from reattach.witness.s3.request_log import RequestLog
 from reattach.witness.s3.responses import Response, bytes_response
 from reattach.witness.s3.rules import ActiveRule, Rules
-from reattach.witness.s3.store import Store
+from reattach.witness.s3.store import Bucket, Store
 from reattach.witness.s3.world_routes import WorldRoutes
 from reattach.witness.worlds import Worlds
 
@@ -34,6 +36,10 @@ _BODIES: dict[tuple[str, str], type[object]] = {
     ("POST", "rules"): Rule,
     ("POST", "rules/{id}/verdict"): Verdict,
 }
+
+
+def _file_of(blob: Blob) -> str | None:
+    return blob.unchanged_path if isinstance(blob, PathBlob) else None
 
 
 class Forgets(Protocol):
@@ -52,6 +58,8 @@ class Control:
             ("GET", "health"): self._health,
             ("POST", "preload"): self._preload,
             ("POST", "reset"): self._reset,
+            ("GET", "objects"): self._objects,
+            ("GET", "object"): self._object,
             ("GET", "requests"): self._requests,
             ("POST", "rules"): self._add_rule,
             ("GET", "rules"): self._list_rules,
@@ -73,6 +81,8 @@ class Control:
                 status, value = 200, await self._handle(parts, request, connection)
         except ControlError as e:
             status, value = e.status, {"msg": str(e)}
+        if isinstance(value, Response):
+            return value
         return bytes_response(status, codec.encode(value), "application/json")
 
     async def _handle(self, parts: list[str], request: Request, connection: Waits) -> object:
@@ -101,6 +111,32 @@ class Control:
             return await asyncio.get_running_loop().run_in_executor(None, preload, self._store, wanted)
         except PreloadError as e:
             raise ControlError(400, str(e)) from e
+
+    async def _objects(self, request: Request, _: Waits) -> list[HeldObject]:
+        prefix = request.query.get("prefix", "")
+        return [
+            HeldObject(key, held.blob.size, _file_of(held.blob))
+            for key, held in self._bucket(request).objects.items()
+            if key.startswith(prefix)
+        ]
+
+    async def _object(self, request: Request, _: Waits) -> Response:
+        key = request.query.get("key", "")
+        held = self._bucket(request).objects.get(key)
+        if held is None:
+            raise ControlError(404, f"no object {key!r}")
+        try:
+            body = held.blob.open(0, held.blob.size)
+        except BlobChanged as e:
+            raise ControlError(409, str(e)) from e
+        return Response(200, body=body, length=held.blob.size)
+
+    def _bucket(self, request: Request) -> Bucket:
+        name = request.query.get("bucket", "")
+        bucket = self._store.buckets.get(name)
+        if bucket is None:
+            raise ControlError(404, f"no bucket {name!r}")
+        return bucket
 
     async def _reset(self, request: Request, connection: Waits) -> Health:
         wanted = body(request, ResetRequest)

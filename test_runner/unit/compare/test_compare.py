@@ -167,7 +167,7 @@ def test_missing_and_extra_files(two: tuple[Path, Path]) -> None:
     (two[1] / "base/5/70000").write_bytes(b"")
     extra, missing = differences(LocalFiles(two[0]), LocalFiles(two[1]))
     assert isinstance(missing, MissingFile)
-    assert missing.describe(locate).startswith("pg_xact/0001: is missing; key 01")
+    assert missing.describe(locate).startswith("pg_xact/0001: is missing, from its block 0 on; key 01")
     assert missing.describe(locate).endswith("shard 0102, in no layer")
     assert isinstance(extra, ExtraFile)
     assert extra.describe(locate).startswith("base/5/70000: the bucket has no such file; key 00")
