@@ -1,0 +1,339 @@
+"""Histories by hand: an import of a few jobs, effect by effect. A test leaves one out, or moves it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from reattach.api.effects import EffectClass, EffectName, Front
+from reattach.api.history import (
+    HISTORY_VERSION,
+    Answered,
+    Arrived,
+    Attributes,
+    Begin,
+    Dropped,
+    Ended,
+    History,
+    Line,
+    Mark,
+    Performed,
+    Read,
+)
+from reattach.api.ids import TenantId, TenantShardId, TimelineId
+from reattach.api.key import KEY_MAX, KEY_MIN, KeyRange, RelTag
+from reattach.api.layer_name import LayerName
+from reattach.api.lsn import Lsn
+
+TENANT, TIMELINE = TenantId("aa" * 16), TimelineId("bb" * 16)
+BUCKET, SOURCE_BUCKET, SOURCE = "storage", "import", "source"
+JOBS, HASH, LIMIT, SIZE = 12, 77, 524288, 4096
+THRESHOLD, WINDOW = 4, 8
+REL = RelTag(1663, 5, 16384, 0)
+
+
+def layer(job: int) -> LayerName:
+    """Job n of the import has blocks 64(n-1) to 64n of a relation, the first and the last also the rest."""
+    start = KEY_MIN if job == 1 else REL.block(64 * (job - 1))
+    end = KEY_MAX if job == JOBS else REL.block(64 * job)
+    return LayerName(KeyRange(start, end), Lsn(0x1500028))
+
+
+@dataclass
+class Story:
+    """A history under construction; `shard` and `generation` are those of which it is told."""
+
+    shard: TenantShardId = field(default_factory=lambda: TenantShardId.unsharded(TENANT))
+    generation: int = 1
+    pageserver: str = "pageserver_1"
+    incarnation: int = 1
+    lines: list[Line] = field(default_factory=list)
+    _counts: Counter[EffectClass] = field(default_factory=Counter)
+    _effect: int = 0
+    _index: dict[str, dict[str, object]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.lines.append(Begin(at=0.0, version=HISTORY_VERSION, time=0.0, world="story"))
+
+    # -- effects in general
+
+    @property
+    def now(self) -> float:
+        return len(self.lines) / 100
+
+    def arrive(self, of: EffectClass, front: Front, request: Attributes) -> int:
+        self._effect += 1
+        self._counts[of] += 1
+        incarnation = self.incarnation if of.actor == self.pageserver else 1
+        name = str(EffectName(of, self._counts[of]))
+        self.lines.append(
+            Arrived(
+                at=self.now,
+                effect=self._effect,
+                name=name,
+                front=front,
+                request=request,
+                incarnation=incarnation,
+            )
+        )
+        return self._effect
+
+    def perform(self, effect: int, status: int = 200, body: object = None) -> None:
+        answer = {} if body is None else {"body": body}
+        self.lines.append(Performed(at=self.now, effect=effect, status=status, answer=answer))
+
+    def answer(self, effect: int, status: int = 200) -> None:
+        self.lines.append(Answered(at=self.now, effect=effect, status=status))
+
+    def drop(self, effect: int) -> None:
+        self.lines.append(Dropped(at=self.now, effect=effect, why="the sender is gone"))
+
+    def _whole(self, effect: int, status: int = 200, body: object = None) -> int:
+        self.perform(effect, status, body)
+        self.answer(effect, status)
+        return effect
+
+    def _http(
+        self, actor: str, peer: str, method: str, path: str, body: object, status: int, answer: object = None
+    ) -> int:
+        of = EffectClass(actor, peer, method.lower(), path.rpartition("/")[2])
+        request: Attributes = {"method": method, "path": path, "body": body}
+        effect = self.arrive(of, Front.HTTP, request)
+        return self._whole(effect, status, answer)
+
+    # -- storage
+
+    def key(self, name: str) -> str:
+        return f"tenants/{self.shard}/timelines/{TIMELINE}/{name}"
+
+    def arrive_put(self, name: str, size: int, body: object = None) -> int:
+        of = EffectClass(self.pageserver, "s3", "put", name.partition("-")[0])
+        request: Attributes = {
+            "operation": "PutObject",
+            "bucket": BUCKET,
+            "key": self.key(name),
+            "size": size,
+        }
+        return self.arrive(of, Front.S3, request if body is None else request | {"body": body})
+
+    def put(self, name: str, size: int = SIZE, body: object = None) -> int:
+        return self._whole(self.arrive_put(name, size, body))
+
+    def put_layer(self, job: int, size: int = SIZE) -> int:
+        return self.put(f"{layer(job)}-{self.generation:08x}", size)
+
+    def index(self, jobs: Iterable[int] = (), *, deleted: bool = False, done: bool = False) -> int:
+        """Writes the index of this generation. Layers of `jobs` are those of this generation."""
+        layers = self._index.setdefault(str(self.shard), {})
+        for job in jobs:
+            metadata: dict[str, object] = {"file_size": SIZE, "generation": self.generation}
+            if self.shard.shard_count:
+                metadata["shard"] = str(self.shard.shard_index)
+            layers[str(layer(job))] = metadata
+        place = {"region": "here", "bucket": SOURCE_BUCKET, "key": SOURCE}
+        state: dict[str, object] = {"InProgress": {"location": {"AwsS3": place}, "idempotency_key": "x"}}
+        body: dict[str, object] = {
+            "version": 15,
+            "import_pgdata": {"V1": {"Done": {}} if done else state},
+            "layer_metadata": dict(layers),
+        }
+        if deleted:
+            body["deleted_at"] = "2025-01-01T00:00:00"
+        return self.put(f"index_part.json-{self.generation:08x}", 999, body)
+
+    def delete_objects(self, *names: str) -> int:
+        of = EffectClass(self.pageserver, "s3", "delete")
+        keys = [self.key(name) for name in names]
+        request: Attributes = {"operation": "DeleteObjects", "bucket": BUCKET, "key": "", "keys": keys}
+        return self._whole(self.arrive(of, Front.S3, request))
+
+    def read(self, job: int, blocks: int = 64) -> None:
+        """A ranged read for a job."""
+        start = 64 * (job - 1) * 8192
+        self.lines.append(
+            Read(
+                at=self.now,
+                name=f"{self.pageserver} > s3: get data",
+                front=Front.S3,
+                request={
+                    "operation": "GetObject",
+                    "bucket": SOURCE_BUCKET,
+                    "key": f"{SOURCE}/pgdata/base/5/16384",
+                    "range": [start, start + blocks * 8192],
+                },
+                status=206,
+                incarnation=self.incarnation,
+            )
+        )
+
+    # -- upcalls
+
+    def _upcall(self, **more: object) -> dict[str, object]:
+        return {
+            "tenant_shard_id": str(self.shard),
+            "timeline_id": str(TIMELINE),
+            "generation": self.generation,
+            **more,
+        }
+
+    def ask(self, completed: int | None = None, answer: object = None) -> None:
+        """The pageserver asks how far it is, and is told. A mere read."""
+        told = {"InProgress": None if completed is None else self._progress(completed)}
+        self.lines.append(
+            Read(
+                at=self.now,
+                name=f"{self.pageserver} > storage_controller: get timeline_import_status",
+                front=Front.HTTP,
+                request={
+                    "method": "GET",
+                    "path": "/upcall/v1/timeline_import_status",
+                    "body": self._upcall(),
+                },
+                status=200,
+                answer={"body": told if answer is None else answer},
+                incarnation=self.incarnation,
+            )
+        )
+
+    def _progress(self, completed: int, **changes: int) -> object:
+        told = {
+            "jobs": JOBS,
+            "completed": completed,
+            "import_plan_hash": HASH,
+            "job_soft_size_limit": LIMIT,
+        }
+        return {"V1": told | changes}
+
+    def arrive_report(self, status: object) -> int:
+        of = EffectClass(self.pageserver, "storage_controller", "post", "timeline_import_status")
+        path = "/upcall/v1/timeline_import_status"
+        request: Attributes = {"method": "POST", "path": path, "body": self._upcall(status=status)}
+        return self.arrive(of, Front.HTTP, request)
+
+    def checkpoint(self, completed: int, status: int = 200, **changes: int) -> int:
+        effect = self.arrive_report({"InProgress": self._progress(completed, **changes)})
+        return self._whole(effect, status)
+
+    def done(self, status: int = 200) -> int:
+        return self._whole(self.arrive_report("Done"), status)
+
+    def error(self, text: str = "bad block") -> int:
+        return self._whole(self.arrive_report({"Error": text}))
+
+    def validate(self, valid: bool = True, generation: int | None = None) -> int:
+        asked = {"id": str(self.shard), "gen": generation or self.generation}
+        path, answer = "/upcall/v1/validate", {"tenants": [{"id": str(self.shard), "valid": valid}]}
+        body = {"tenants": [asked]}
+        return self._http(self.pageserver, "storage_controller", "POST", path, body, 200, answer)
+
+    def re_attach(self, generation: int) -> int:
+        """The pageserver starts again and is given the shard with this generation."""
+        self.generation = generation
+        entry = {"id": str(self.shard), "gen": generation, "mode": "AttachedSingle", "stripe_size": 2048}
+        path, answer = "/upcall/v1/re-attach", {"tenants": [entry]}
+        return self._http(self.pageserver, "storage_controller", "POST", path, {"node_id": 1}, 200, answer)
+
+    # -- what the controller has others do
+
+    def location(self, mode: str, generation: int | None = None) -> int:
+        path = f"/v1/tenant/{self.shard}/location_config"
+        body: object = {"mode": mode, "generation": generation, "tenant_conf": {}, "shard_stripe_size": 2048}
+        return self._http("storage_controller", self.pageserver, "PUT", path, body, 200)
+
+    def attach(self, generation: int) -> None:
+        self.generation = generation
+        self.location("AttachedSingle", generation)
+
+    def create(self) -> int:
+        path = f"/v1/tenant/{self.shard}/timeline"
+        body = {"new_timeline_id": str(TIMELINE), "import_pgdata": {"idempotency_key": "x"}}
+        return self._http("storage_controller", self.pageserver, "POST", path, body, 201)
+
+    def activate(self, status: int = 200) -> int:
+        path = f"/v1/tenant/{self.shard}/timeline/{TIMELINE}/activate_post_import"
+        return self._http("storage_controller", self.pageserver, "PUT", path, None, status)
+
+    def delete(self, status: int = 202) -> int:
+        path = f"/v1/tenant/{self.shard}/timeline/{TIMELINE}"
+        return self._http("storage_controller", self.pageserver, "DELETE", path, None, status)
+
+    def tell(self, error: str | None = None, status: int = 200) -> int:
+        body: object = {"tenant_id": str(TENANT), "timeline_id": str(TIMELINE), "error": error}
+        return self._http("storage_controller", "control_plane", "PUT", "/import_complete", body, status)
+
+    # -- the rest
+
+    def mark(self, what: str, **facts: object) -> None:
+        self.lines.append(Mark(at=self.now, what=what, facts=facts))
+
+    def kill(self) -> None:
+        """The pageserver ends."""
+        self.lines.append(Ended(at=self.now, process=self.pageserver, incarnation=self.incarnation, code=-9))
+        self.incarnation += 1
+
+    # -- whole passages
+
+    def begin(self) -> Story:
+        """Up to the first job."""
+        self.settings()
+        self.attach(self.generation)
+        self.create()
+        self.index()
+        self.ask()
+        return self
+
+    def settings(self, window: int = WINDOW) -> None:
+        facts = {"tenant_id": str(TENANT), "timeline_id": str(TIMELINE)}
+        self.mark("settings", threshold=THRESHOLD, window=window, **facts)
+
+    def jobs(self, first: int, last: int) -> Story:
+        """Jobs, with the checkpoints after every fourth."""
+        begun = list[int]()
+        for job in range(first, last + 1):
+            self.read(job)
+            self.put_layer(job)
+            begun.append(job)
+            if job % THRESHOLD == 0:
+                self.index(begun)
+                self.checkpoint(job)
+                begun = []
+        return self
+
+    def end(self) -> Story:
+        """From the last job's checkpoint to the control plane."""
+        self.done()
+        self.activate()
+        self.index(done=True)
+        self.tell()
+        return self
+
+    def killed_and_resumed(self, completed: int | None, generation: int = 2) -> Story:
+        """kill -9, a new start, and the question."""
+        self.kill()
+        self.re_attach(generation)
+        self.ask(completed)
+        return self
+
+    def history(self) -> History:
+        return History(tuple(self.lines))
+
+
+def uninterrupted() -> Story:
+    return Story().begin().jobs(1, JOBS).end()
+
+
+def reference_run() -> Story:
+    """A checkpoint after each job."""
+    story = Story().begin()
+    for job in range(1, JOBS + 1):
+        story.read(job)
+        story.put_layer(job)
+        story.index([job])
+        story.checkpoint(job)
+    return story.end()
+
+
+def interrupted() -> Story:
+    """Killed at job 6, with the layers of 5 and 6 in the storage."""
+    return Story().begin().jobs(1, 6).killed_and_resumed(4).jobs(5, JOBS).end()

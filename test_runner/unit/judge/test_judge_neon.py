@@ -1,0 +1,715 @@
+"""The judge of imports: for each invariant histories that break it, and healthy twins that do not."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from reattach.api.history import Answered
+from reattach.api.ids import UNSHARDED, ShardIndex, TenantShardId
+from reattach.fixtures.judge.neon.judge import judge
+from reattach.fixtures.judge.neon.reference import Reference, learn
+from reattach.fixtures.judge.verdict import Outcome
+from test_runner.unit.judge.story import (
+    JOBS,
+    SIZE,
+    TENANT,
+    TIMELINE,
+    Story,
+    interrupted,
+    layer,
+    reference_run,
+    uninterrupted,
+)
+
+
+def failures(story: Story) -> list[str]:
+    return [str(one) for one in judge(story.history()).failures]
+
+
+def reference() -> Reference:
+    """Of an import without shards, and of one with two, whose shards have the same jobs here."""
+    jobs = learn(reference_run().history()).shards[UNSHARDED]
+    return Reference({UNSHARDED: jobs, ShardIndex(0, 2): jobs, ShardIndex(1, 2): jobs})
+
+
+def begun() -> Story:
+    return Story().begin()
+
+
+def resumed() -> Story:
+    """Killed when jobs 1 to 6 were written and 4 recorded; the new attachment has asked."""
+    return begun().jobs(1, 6).killed_and_resumed(4)
+
+
+def two_shards() -> tuple[Story, Story]:
+    """Both shards of an import in one history, each with its generation and index."""
+    one = Story(TenantShardId(TENANT, 0, 2))
+    two = Story(TenantShardId(TENANT, 1, 2), pageserver="pageserver_2")
+    two.lines = one.lines
+    two._counts = one._counts
+    one.begin()
+    two._effect = 1000
+    two.begin()
+    return one, two
+
+
+# -- I2
+
+
+def checkpoint_before_the_index() -> Story:
+    s = begun().jobs(1, 3)
+    s.put_layer(4)
+    s.checkpoint(4)
+    s.index([1, 2, 3, 4])
+    return s.jobs(5, JOBS).end()
+
+
+def checkpoint_arrives_before_the_index() -> Story:
+    """The order of the answers is right, that of the requests is not."""
+    s = begun().jobs(1, 3)
+    s.put_layer(4)
+    effect = s.arrive_report({"InProgress": s._progress(4)})
+    s.index([1, 2, 3, 4])
+    s._whole(effect)
+    return s.jobs(5, JOBS).end()
+
+
+def done_before_the_last_layers() -> Story:
+    s = begun().jobs(1, JOBS - 1)
+    s.read(JOBS)
+    s.done()
+    s.put_layer(JOBS)
+    s.index(range(JOBS - 3, JOBS + 1))
+    s.activate()
+    s.index(done=True)
+    s.tell()
+    return s
+
+
+def index_before_its_layer() -> Story:
+    s = begun().jobs(1, 3)
+    s.index([1, 2, 3, 4])
+    s.put_layer(4)
+    s.checkpoint(4)
+    return s.jobs(5, JOBS).end()
+
+
+def index_arrives_before_its_layer_is_there() -> Story:
+    """Both are under way at once, and the layer's comes to its end second."""
+    s = begun().jobs(1, 3)
+    late = s.arrive_put(f"{layer(4)}-00000001", SIZE)
+    s.index([1, 2, 3, 4])
+    s._whole(late)
+    s.checkpoint(4)
+    return s.jobs(5, JOBS).end()
+
+
+def layer_deleted_before_the_index_forgets_it() -> Story:
+    s = resumed()
+    s.validate()
+    s.delete_objects(f"{layer(2)}-00000001")
+    return s
+
+
+def index_without_a_layer_of_the_checkpoint() -> Story:
+    s = begun()
+    for job in range(1, 5):
+        s.put_layer(job)
+    s.index([1, 2, 4])
+    s.checkpoint(4)
+    return s
+
+
+def layer_of_another_size() -> Story:
+    s = begun().jobs(1, 3)
+    s.put_layer(4, SIZE - 1)
+    s.index([1, 2, 3, 4])
+    return s
+
+
+def no_index_of_its_generation() -> Story:
+    s = resumed()
+    for job in range(5, 9):
+        s.put_layer(job)
+    s.checkpoint(8)
+    return s
+
+
+# -- I3
+
+
+def completed_falls() -> Story:
+    s = begun().jobs(1, 8)
+    s.checkpoint(4)
+    return s
+
+
+def controller_forgets() -> Story:
+    return begun().jobs(1, 8).killed_and_resumed(4)
+
+
+def another_plan() -> Story:
+    s = begun().jobs(1, 8)
+    for job in range(9, 13):
+        s.put_layer(job)
+    s.index(range(9, 13))
+    s.checkpoint(12, import_plan_hash=78)
+    return s
+
+
+# -- I4
+
+
+def stale_report_accepted() -> Story:
+    s = begun().jobs(1, 4)
+    s.kill()
+    s.re_attach(2)
+    s.generation = 1
+    s.jobs(5, 8)
+    return s
+
+
+def stale_called_valid() -> Story:
+    s = resumed()
+    s.validate(generation=1)
+    return s
+
+
+def deleted_unasked() -> Story:
+    s = resumed().jobs(5, 8)
+    s.delete_objects(f"{layer(5)}-00000001")
+    return s
+
+
+# -- I5
+
+
+def job_read_again() -> Story:
+    s = resumed()
+    s.read(4)
+    return s.jobs(5, JOBS).end()
+
+
+def job_written_again() -> Story:
+    s = resumed()
+    s.put_layer(3)
+    return s.jobs(5, JOBS).end()
+
+
+def remembered_status() -> Story:
+    """A second attachment goes on without asking."""
+    s = begun().jobs(1, 4)
+    s.kill()
+    s.re_attach(2)
+    return s.jobs(5, 8)
+
+
+def too_far_ahead() -> Story:
+    """Nothing recorded: the fourth job can be taken, the twelfth started, and no more."""
+    s = begun()
+    s.settings(window=4)
+    for job in range(1, 10):
+        s.read(job)
+    return s
+
+
+def window_grows_after_a_resume() -> Story:
+    s = begun()
+    s.settings(window=3)
+    s.jobs(1, 4).killed_and_resumed(4)
+    for job in range(5, 13):
+        s.read(job)
+    return s
+
+
+def checkpoint_given_up() -> Story:
+    s = begun()
+    for job in range(1, 5):
+        s.put_layer(job)
+    s.index(range(1, 5))
+    s.checkpoint(4, status=503)
+    return s.jobs(5, JOBS).end()
+
+
+def checkpoint_given_up_when_it_was_lost() -> Story:
+    s = begun()
+    for job in range(1, 5):
+        s.put_layer(job)
+    s.index(range(1, 5))
+    s.drop(s.arrive_report({"InProgress": s._progress(4)}))
+    return s.jobs(5, JOBS).end()
+
+
+# -- I6
+
+
+def error_after_done() -> Story:
+    s = uninterrupted()
+    s.error()
+    return s
+
+
+def done_forgotten() -> Story:
+    s = begun().jobs(1, JOBS)
+    s.done()
+    return s.killed_and_resumed(JOBS)
+
+
+# -- I7
+
+
+def told_before_activation() -> Story:
+    s = begun().jobs(1, JOBS)
+    s.done()
+    s.tell()
+    return s
+
+
+def told_before_done() -> Story:
+    s = begun().jobs(1, JOBS)
+    s.activate()
+    s.tell()
+    return s
+
+
+def activation_refused() -> Story:
+    s = begun().jobs(1, JOBS)
+    s.done()
+    s.activate(status=503)
+    s.tell()
+    return s
+
+
+def told_success_though_one_shard_failed() -> Story:
+    one, two = two_shards()
+    one.jobs(1, JOBS)
+    one.done()
+    one.activate()
+    two.error()
+    two.activate()
+    one._effect = two._effect
+    one.tell()
+    return one
+
+
+def told_success_though_one_shard_goes_on() -> Story:
+    one, _ = two_shards()
+    one._effect = 2000
+    one.jobs(1, JOBS)
+    one.done()
+    one.activate()
+    one.tell()
+    return one
+
+
+def told_an_error_that_nobody_has() -> Story:
+    s = begun().jobs(1, JOBS)
+    s.done()
+    s.activate()
+    s.tell("it did not work")
+    return s
+
+
+def told_of_a_deleted_one() -> Story:
+    s = begun().jobs(1, JOBS)
+    s.done()
+    s.activate()
+    s.delete()
+    s.tell()
+    return s
+
+
+def nobody_told() -> Story:
+    s = begun().jobs(1, JOBS)
+    s.done()
+    s.activate()
+    s.mark("gave-up", after=60)
+    return s
+
+
+def told_by_the_dead() -> Story:
+    """The control plane has answered, and who had called it was gone."""
+    s = begun().jobs(1, JOBS)
+    s.done()
+    s.activate()
+    s.tell()
+    answer = s.lines.pop()
+    assert isinstance(answer, Answered)
+    s.drop(answer.effect)
+    s.mark("settled")
+    return s
+
+
+# -- I8
+
+
+def job_left_out_after_a_resume() -> Story:
+    """Its layer is there, from the attachment before, and is trusted."""
+    s = resumed()
+    s.read(6)
+    return s.jobs(6, JOBS).end()
+
+
+# -- I9
+
+
+def something_left_after_a_deletion() -> Story:
+    s = begun().jobs(1, 4)
+    s.index(deleted=True)
+    s.delete()
+    s.delete_objects(*(f"{layer(job)}-00000001" for job in range(1, 4)), "index_part.json-00000001")
+    s.delete(404)
+    return s
+
+
+def something_comes_after_a_deletion() -> Story:
+    s = begun().jobs(1, 4)
+    s.index(deleted=True)
+    s.delete()
+    s.delete_objects(*(f"{layer(job)}-00000001" for job in range(1, 5)), "index_part.json-00000001")
+    s.delete(404)
+    s.pageserver, s.generation = "pageserver_2", 2
+    s.index()
+    return s
+
+
+def leftovers() -> Story:
+    s = interrupted()
+    s.mark("settled")
+    return s
+
+
+# -- I10
+
+
+def never_ends() -> Story:
+    s = begun().jobs(1, 8)
+    for _ in range(5):
+        s.checkpoint(12, status=412)
+    s.mark("gave-up", after=60)
+    return s
+
+
+def retries_without_end() -> Story:
+    s = begun().jobs(1, 8)
+    for _ in range(40):
+        s.checkpoint(12, status=412)
+    return s
+
+
+# -- I13
+
+
+def works_after_a_detach() -> Story:
+    s = begun().jobs(1, 4)
+    s.location("Detached")
+    s.put_layer(5)
+    return s
+
+
+def index_after_a_detach() -> Story:
+    s = begun().jobs(1, 4)
+    s.location("Detached")
+    s.index()
+    return s
+
+
+def reports_after_a_detach() -> Story:
+    s = begun().jobs(1, 4)
+    s.location("Detached")
+    s.checkpoint(8, status=412)
+    return s
+
+
+def reads_after_a_detach() -> Story:
+    s = begun().jobs(1, 4)
+    s.location("Detached")
+    for _ in range(5):
+        for job in range(5, 9):
+            s.read(job)
+    return s
+
+
+def old_attachment_goes_on_beside_the_new_one() -> Story:
+    s = begun().jobs(1, 4)
+    s.attach(2)
+    s.ask(4)
+    s.generation = 1
+    s.put_layer(5)
+    return s
+
+
+def works_after_a_deletion_was_accepted() -> Story:
+    s = begun().jobs(1, 4)
+    s.index(deleted=True)
+    s.delete()
+    s.put_layer(5)
+    return s
+
+
+def a_dead_one_acts() -> Story:
+    s = begun().jobs(1, 4)
+    s.kill()
+    s.incarnation = 1
+    s.put_layer(5)
+    return s
+
+
+LIES: list[tuple[str, Callable[[], Story], str]] = [
+    ("I2", checkpoint_before_the_index, "does not name the layer of job"),
+    ("I2", checkpoint_arrives_before_the_index, "does not name the layer of job"),
+    ("I2", done_before_the_last_layers, "does not name the layer of job"),
+    ("I2", index_before_its_layer, "named what is not there"),
+    ("I2", index_arrives_before_its_layer_is_there, "named what is not there"),
+    ("I2", layer_deleted_before_the_index_forgets_it, "was deleted, the index of generation 1 named"),
+    ("I2", index_without_a_layer_of_the_checkpoint, "does not name the layer of job 3"),
+    ("I2", layer_of_another_size, f"has {SIZE - 1} of {SIZE} bytes"),
+    ("I2", no_index_of_its_generation, "has no index of that generation"),
+    ("I3", completed_falls, "completed = 4 was acknowledged in generation 1 after completed = 8"),
+    ("I3", controller_forgets, "was answered completed = 4, after completed = 8"),
+    ("I3", another_plan, "with another plan"),
+    ("I4", stale_report_accepted, "accepted after generation 2 had been given out"),
+    ("I4", stale_called_valid, "accepted after generation 2 had been given out"),
+    ("I4", deleted_unasked, "nobody had been told that its generation was valid"),
+    ("I5", job_read_again, "read again for job 4, and completed = 4 was recorded"),
+    ("I5", job_written_again, "wrote the layer of job 3"),
+    ("I5", remembered_status, "had not asked what was recorded"),
+    ("I5", too_far_ahead, "had started job 9 when completed = 0 was recorded, expected none beyond job 8"),
+    ("I5", window_grows_after_a_resume, "had started job 12 when completed = 4"),
+    ("I5", checkpoint_given_up, "gave up completed = 4"),
+    ("I5", checkpoint_given_up_when_it_was_lost, "gave up completed = 4"),
+    ("I6", error_after_done, "Error('bad block') was acknowledged after Done"),
+    ("I6", done_forgotten, "was answered after Done"),
+    ("I7", told_before_activation, "shard 0000 was not activated"),
+    ("I7", told_before_done, "shard 0000 was not Done"),
+    ("I7", activation_refused, "shard 0000 was not activated"),
+    ("I7", told_success_though_one_shard_failed, "shard 0102 had ended with an error"),
+    ("I7", told_success_though_one_shard_goes_on, "shard 0102 was not Done"),
+    ("I7", told_an_error_that_nobody_has, "no shard has reported one"),
+    ("I7", told_of_a_deleted_one, "after its deletion had begun"),
+    ("I7", nobody_told, "nobody has told it"),
+    ("I7", told_by_the_dead, "nobody who told it has heard the answer"),
+    ("I8", job_left_out_after_a_resume, "jobs 5 of 12 never ran after it resumed from 4"),
+    ("I9", something_left_after_a_deletion, "is left (1 objects)"),
+    ("I9", something_comes_after_a_deletion, "was written by pageserver_2 after shard 0000 was deleted"),
+    ("I9", leftovers, "nothing names"),
+    ("I10", never_ends, "failed 5 times since then"),
+    ("I10", retries_without_end, "failed 40 times, and nothing else came of it"),
+    ("I13", works_after_a_detach, "is Detached, and then came 'pageserver_1 > s3: put"),
+    ("I13", index_after_a_detach, "is Detached, and then came 'pageserver_1 > s3: put index_part.json'"),
+    ("I13", reports_after_a_detach, "and then came 'pageserver_1 > storage_controller: post"),
+    ("I13", reads_after_a_detach, "read 20 times from its bucket"),
+    ("I13", old_attachment_goes_on_beside_the_new_one, "in generation 2, and then came"),
+    ("I13", works_after_a_deletion_was_accepted, "had accepted to delete the timeline"),
+    ("I13", a_dead_one_acts, "(its start 1) had ended, and then came"),
+]
+
+
+@pytest.mark.parametrize(
+    ("invariant", "story", "sentence"), LIES, ids=lambda value: getattr(value, "__name__", "")
+)
+def test_a_lie_is_caught(invariant: str, story: Callable[[], Story], sentence: str) -> None:
+    """The verdict names the invariant, says what was wrong, and shows effects of this history."""
+    judgement = judge(story().history(), {TIMELINE: reference()})
+    said = [one for one in judgement.failures if one.number == invariant and sentence in one.sentence]
+    assert said, judgement.report()
+    assert judgement.outcome is Outcome.FAIL
+
+
+def test_a_layer_of_no_job_is_noticed() -> None:
+    """I1: what an attachment writes beside its plan."""
+    s = begun().jobs(1, 4)
+    s.put(f"{layer(5).key_range.start}-{layer(6).key_range.end}__0000000001500028-00000001")
+    s.jobs(5, JOBS).end()
+    assert any("the layer of no job" in one for one in failures(s))
+
+
+# -- healthy ones
+
+
+def every_answer_lost_once() -> Story:
+    """The controller has taken the report, and it is told again."""
+    s = begun()
+    for job in range(1, 5):
+        s.put_layer(job)
+    s.index(range(1, 5))
+    effect = s.arrive_report({"InProgress": s._progress(4)})
+    s.perform(effect)
+    s.drop(effect)
+    s.checkpoint(4)
+    return s.jobs(5, JOBS).end()
+
+
+def controller_away_for_a_moment() -> Story:
+    s = begun()
+    for job in range(1, 5):
+        s.put_layer(job)
+    s.index(range(1, 5))
+    s.checkpoint(4, status=503)
+    s.drop(s.arrive_report({"InProgress": s._progress(4)}))
+    s.checkpoint(4)
+    return s.jobs(5, JOBS).end()
+
+
+def stale_one_refused() -> Story:
+    """It may go on working under its old generation, and nobody listens."""
+    s = begun().jobs(1, 4)
+    old = s.pageserver
+    s.pageserver, s.incarnation = "pageserver_2", 1
+    s.attach(2)
+    s.ask(4)
+    s.pageserver, s.generation = old, 1
+    for job in range(5, 9):
+        s.read(job)
+        s.put_layer(job)
+    s.checkpoint(8, status=412)
+    s.validate(valid=False)
+    s.pageserver, s.generation = "pageserver_2", 2
+    return s.jobs(5, JOBS).end()
+
+
+def detached_and_attached() -> Story:
+    s = begun().jobs(1, 6)
+    s.location("Detached")
+    s.attach(2)
+    s.ask(4)
+    return s.jobs(5, JOBS).end()
+
+
+def resumed_after_the_last_checkpoint() -> Story:
+    """Nothing is left to do but to say so; there is no index of the new generation."""
+    return begun().jobs(1, JOBS).killed_and_resumed(JOBS).end()
+
+
+def nothing_recorded_yet() -> Story:
+    return begun().jobs(1, 3).killed_and_resumed(None).jobs(1, JOBS).end()
+
+
+def deleted() -> Story:
+    s = begun().jobs(1, 4)
+    s.index(deleted=True)
+    s.delete()
+    s.delete_objects(*(f"{layer(job)}-00000001" for job in range(1, 5)), "index_part.json-00000001")
+    s.delete(404)
+    s.mark("settled")
+    return s
+
+
+def old_layers_cleaned_up() -> Story:
+    s = resumed().jobs(5, JOBS)
+    s.validate()
+    s.delete_objects(*(f"{layer(job)}-00000001" for job in (5, 6)))
+    s.end()
+    s.delete_objects("index_part.json-00000001")
+    s.mark("settled")
+    return s
+
+
+def an_error_told() -> Story:
+    s = begun().jobs(1, 4)
+    s.error()
+    s.tell('{"0000": "bad block"}')
+    return s
+
+
+def both_shards_done() -> Story:
+    one, two = two_shards()
+    one.jobs(1, JOBS)
+    one.done()
+    two.jobs(1, JOBS)
+    two.done()
+    one.activate()
+    two.activate()
+    one._effect = 2000
+    one.tell()
+    return one
+
+
+def told_again_after_a_crash() -> Story:
+    """The control plane has answered to a dead one; the next one tells it again."""
+    s = begun().jobs(1, JOBS)
+    s.done()
+    s.activate()
+    s.tell()
+    answer = s.lines.pop()
+    assert isinstance(answer, Answered)
+    s.drop(answer.effect)
+    s.activate()
+    s.tell()
+    s.mark("settled")
+    return s
+
+
+def gone_while_its_last_request_was_under_way() -> Story:
+    """What was sent before the detach arrives after it; nobody stays for the answer."""
+    s = begun().jobs(1, 4)
+    s.location("Detached")
+    s.drop(s.arrive_put(f"{layer(5)}-00000001", SIZE))
+    s.attach(2)
+    s.ask(4)
+    return s.jobs(5, JOBS).end()
+
+
+HEALTHY = [
+    uninterrupted,
+    interrupted,
+    reference_run,
+    every_answer_lost_once,
+    controller_away_for_a_moment,
+    stale_one_refused,
+    detached_and_attached,
+    resumed_after_the_last_checkpoint,
+    nothing_recorded_yet,
+    deleted,
+    old_layers_cleaned_up,
+    an_error_told,
+    both_shards_done,
+    told_again_after_a_crash,
+    gone_while_its_last_request_was_under_way,
+]
+
+
+@pytest.mark.parametrize("story", HEALTHY)
+def test_nothing_is_wrong_if_nothing_is_wrong(story: Callable[[], Story]) -> None:
+    judgement = judge(story().history(), {TIMELINE: reference()})
+    assert judgement.outcome is Outcome.PASS, judgement.report()
+
+
+# -- what cannot be seen
+
+
+def test_what_is_hidden_is_unknown() -> None:
+    s = uninterrupted()
+    s.mark("hidden", channel="remote storage", why="it is a local directory")
+    judgement = judge(s.history())
+    unknown = {verdict.number for verdict in judgement.of(Outcome.UNKNOWN)}
+    assert unknown == {"I1", "I2", "I4", "I5", "I8", "I9", "I13"}
+    assert judgement.outcome is Outcome.UNKNOWN
+
+
+def test_a_channel_without_effects_is_unknown() -> None:
+    s = uninterrupted()
+    s.lines = [line for line in s.lines if "s3" not in getattr(line, "name", "")]
+    assert not judge(s.history()).failures
+    assert {"I2", "I5", "I8"} <= {v.number for v in judge(s.history()).of(Outcome.UNKNOWN)}
+
+
+def test_no_import_is_unknown() -> None:
+    assert judge(Story().history()).outcome is Outcome.UNKNOWN
+
+
+def test_jobs_that_nobody_knows_are_unknown() -> None:
+    """An import that has not ended, without a reference run: how far its reads run ahead is not known."""
+    s = begun().jobs(1, 4)
+    s.read(9)
+    (verdict,) = [v for v in judge(s.history()) if v.number == "I5"]
+    assert verdict.outcome is Outcome.UNKNOWN
+    assert "1 reads are of jobs that nobody knows" in verdict.sentence
+
+
+def test_what_can_be_seen_is_judged_however_much_is_hidden() -> None:
+    s = completed_falls()
+    s.mark("hidden", channel="remote storage", why="it is a local directory")
+    assert [one.number for one in judge(s.history()).failures] == ["I3"]
