@@ -10,7 +10,7 @@ import pytest
 from test_runner.breakages import BREAKAGES
 
 ROOT = Path(__file__).resolve().parents[2]
-INVARIANTS = [f"I{number}" for number in range(1, 13)]
+INVARIANTS = [f"I{number}" for number in range(1, 14)]
 
 _TEST = re.compile(r"`([\w/]+\.py)::(\w+)`")
 
