@@ -35,6 +35,9 @@ TASK = "reattach/pageserver/import_pgdata/task.py"
 EXECUTOR = "reattach/pageserver/import_pgdata/executor.py"
 PGDATA = "reattach/pageserver/import_pgdata/pgdata.py"
 TENANT_DELETION = "reattach/pageserver/tenant/delete.py"
+ATTACH = "reattach/pageserver/tenant/attach.py"
+LATE_WRITES = "reattach/pageserver/remote/late_writes.py"
+TARGET = "reattach/pageserver/timeline/import_target.py"
 UPLOADS = "reattach/pageserver/remote/timeline_client.py"
 IMPORTS = "reattach/storage_controller/imports.py"
 REPORTS = "reattach/storage_controller/db/import_reports.py"
@@ -130,6 +133,27 @@ BREAKAGES = [
         ),
         test="test_import_resume_again",
         says="I3",
+    ),
+    Breakage(
+        name="trust-what-was-durable-once",
+        invariant="I2",
+        edits=(Edit(TARGET, "            if problems:\n", "            if not problems and problems:\n"),),
+        test="test_a_layer_before_the_end and gone",
+        says="an error",
+    ),
+    Breakage(
+        name="attach-what-was-deleted",
+        invariant="I9",
+        edits=(Edit(ATTACH, "if generation <= buried:", "if generation < 0:"),),
+        test="test_never_attached and late",
+        says="assert",
+    ),
+    Breakage(
+        name="leave-late-objects",
+        invariant="I9",
+        edits=(Edit(LATE_WRITES, "    if not timelines:\n", "    if timelines:\n"),),
+        test="test_gone_when_the_late_one_is_detached",
+        says="index_part.json-00000001",
     ),
     Breakage(
         name="take-results-as-they-finish",

@@ -19,6 +19,7 @@ class Read(StrEnum):
     IMPORT = "import"
     IMPORT_STATUS = "import_status"
     LEADER = "leader"
+    OWED_DELETIONS = "owed_deletions"
 
 
 class Write(StrEnum):

@@ -25,6 +25,15 @@ def index_path(tenant_shard_id: TenantShardId, timeline_id: TimelineId, generati
     return f"{timeline_prefix(tenant_shard_id, timeline_id)}/index_part.json{generation_suffix(generation)}"
 
 
+def tombstones_prefix(tenant_shard_id: TenantShardId) -> str:
+    return f"{tenant_prefix(tenant_shard_id)}/deleted-timelines"
+
+
+def tombstone_path(tenant_shard_id: TenantShardId, timeline_id: TimelineId, generation: int) -> str:
+    """An object that says that no attachment up to `generation` has the timeline any more."""
+    return f"{tombstones_prefix(tenant_shard_id)}/{timeline_id}{generation_suffix(generation)}"
+
+
 def tenant_manifest_path(tenant_shard_id: TenantShardId, generation: int | None) -> str:
     return f"{tenant_prefix(tenant_shard_id)}/tenant-manifest{generation_suffix(generation)}.json"
 

@@ -17,7 +17,6 @@ from reattach.pageserver.blocking import run_blocking
 from reattach.pageserver.config.pageserver_toml import AuthType, PageServerConfig
 from reattach.pageserver.context import Context
 from reattach.pageserver.eviction import run_eviction
-from reattach.pageserver.files import move_aside, remove_tree
 from reattach.pageserver.fullbackup.stream import Backup
 from reattach.pageserver.fullbackup.timeline_backup import backup_timeline
 from reattach.pageserver.gauges import tenant_gauges
@@ -29,6 +28,7 @@ from reattach.pageserver.remote.deletion_queue import DeletionQueue
 from reattach.pageserver.remote.open import open_storage
 from reattach.pageserver.scope import Scope, keep_running, log_failure
 from reattach.pageserver.secondary.upload import upload_heatmaps
+from reattach.pageserver.tenant.delete import remove_foreign
 from reattach.pageserver.tenant.location import LocationConf, write_location
 from reattach.pageserver.tenant.manager import TenantManager
 from reattach.pageserver.tenant.restart import (
@@ -107,12 +107,10 @@ class PageServer:
                 id_: conf.generation for id_, conf in plan.start.items() if conf.generation is not None
             }
             await context.deletions.recover(attached)
-            for shard_id in plan.remove:
+            for shard_id, conf in plan.remove.items():
                 log.info("tenant %s does not belong here, removing it", shard_id)
-                aside = await run_blocking(move_aside, context.tenant_directory(shard_id))
-                if aside is not None:
-                    removal = run_blocking(remove_tree, aside)
-                    self._background.spawn(log_failure(f"removal of {aside}", removal))
+                removal = remove_foreign(context, shard_id, conf)
+                self._background.spawn(log_failure(f"removal of tenant {shard_id}", removal))
             await run_blocking(_write_locations, context, plan.start)
             tenants.start(plan.start)
             log.info("initial load of %d tenants started", len(plan.start))

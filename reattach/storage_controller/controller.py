@@ -22,6 +22,7 @@ from reattach.storage_controller.live_migration import live_migrate
 from reattach.storage_controller.locations import Locations
 from reattach.storage_controller.metrics import Metrics
 from reattach.storage_controller.moving import Moving
+from reattach.storage_controller.owed_deletions import OwedDeletions
 from reattach.storage_controller.pageserver_client import PageserverClient
 from reattach.storage_controller.pageservers import Pageservers
 from reattach.storage_controller.reconciler import Reconciler
@@ -82,7 +83,9 @@ class Controller:
             max_offline=config.max_offline_interval,
             max_warming_up=config.max_warming_up_interval,
         )
-        self.tenants = Tenants(self.db, self.state, self.reconciler, self.client)
+        self.owed = OwedDeletions(self.db, self.state, self.client, self.locks, self.background)
+        self.pageservers.on_change = self.owed.start
+        self.tenants = Tenants(self.db, self.state, self.reconciler, self.client, self.owed)
         self.tenant_view = TenantView(self.db, self.state, self.reconciler, self.tenants)
         self.tenant_locations = TenantLocations(self.db, self.state, self.reconciler, self.tenants)
         self.moving = Moving(

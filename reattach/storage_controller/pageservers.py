@@ -51,6 +51,8 @@ class Pageservers:
         self._background = background
         self.on_arrival: Callable[[Node], None] = lambda node: None
         """Called with each node that has just called, and may be serving any moment."""
+        self.on_change: Callable[[NodeId], None] = lambda node: None
+        """Called with each node that has become available, or that was dropped."""
         self.is_acting = False
         """Whether shards may be moved and reconciled. Not before it is known what every node has."""
 
@@ -101,6 +103,7 @@ class Pageservers:
         self._state.schedule_where_possible(affected)
         for shard in affected:
             self._reconciler.request(shard, interrupt=True)
+        self.on_change(node_id)
 
     async def re_attach(self, request: ReAttachRequest) -> ReAttachResponse:
         """A pageserver has started: issues new generations of what it has attached."""
@@ -185,6 +188,7 @@ class Pageservers:
         log.info("Node %s transition to active", node.id)
         for shard_id in unknown:
             self._background.spawn(self._detach_unknown(node, shard_id), f"detach {shard_id}")
+        self.on_change(node.id)
         self.place_homeless()
         for shard in self._state.shards_on(node.id) if self.is_acting else ():
             self._reconciler.request(shard)

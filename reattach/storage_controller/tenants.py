@@ -17,13 +17,14 @@ from reattach.api.controller import (
     TenantCreateResponseShard,
     TenantPolicyRequest,
 )
-from reattach.api.ids import TenantId, TenantShardId
+from reattach.api.ids import NodeId, TenantId, TenantShardId
 from reattach.runtime.errors import BadRequest, Conflict, InternalError, NotFound, Timeout
 from reattach.storage_controller.core import scheduler
 from reattach.storage_controller.core.model import Shard
 from reattach.storage_controller.core.scheduler import ScheduleError
 from reattach.storage_controller.db import shards
 from reattach.storage_controller.db.database import Database
+from reattach.storage_controller.owed_deletions import OwedDeletions
 from reattach.storage_controller.pageserver_client import PageserverClient, PageserverError
 from reattach.storage_controller.reconciler import Reconciler, Waiter
 from reattach.storage_controller.state import State
@@ -37,11 +38,19 @@ _POLL = 0.05
 class Tenants:
     """Everything here writes the database, then the memory, then lets the reconciler act."""
 
-    def __init__(self, db: Database, state: State, reconciler: Reconciler, client: PageserverClient) -> None:
+    def __init__(
+        self,
+        db: Database,
+        state: State,
+        reconciler: Reconciler,
+        client: PageserverClient,
+        owed: OwedDeletions,
+    ) -> None:
         self._db = db
         self._state = state
         self._reconciler = reconciler
         self._client = client
+        self._owed = owed
 
     def shards_of(self, tenant: TenantId) -> list[Shard]:
         """Raises NotFound."""
@@ -180,6 +189,7 @@ class Tenants:
     async def delete(self, tenant: TenantId) -> None:
         """Detaches the tenant, removes its objects, then its records. Raises NotFound."""
         found = self.shards_of(tenant)
+        silent = self._owed.silent_nodes()
         await self.update_policy(tenant, TenantPolicyRequest(placement=DETACHED))
         await self._detach(found)
         node = next((node for node in self._state.nodes.values() if node.is_available), None)
@@ -189,7 +199,9 @@ class Tenants:
             await self._client.delete_tenant(node, tenant)
         except PageserverError as e:
             raise InternalError(str(e)) from e
-        await self.forget(tenant, found)
+        await self.forget(tenant, found, owed_by=silent)
+        for node_id in silent:
+            self._owed.start(node_id)
 
     async def _detach(self, found: Sequence[Shard]) -> None:
         """Returns when no node writes for the shards any more, except ones that are given up as offline.
@@ -220,10 +232,12 @@ class Tenants:
         """Forgets the tenant without asking any pageserver. Raises NotFound."""
         await self.forget(tenant, self.shards_of(tenant))
 
-    async def forget(self, tenant: TenantId, found: Sequence[Shard]) -> None:
+    async def forget(
+        self, tenant: TenantId, found: Sequence[Shard], *, owed_by: Sequence[NodeId] = ()
+    ) -> None:
         for shard in found:
             await self._reconciler.forget(shard.id)
-        await shards.delete_tenant(self._db, tenant)
+        await shards.delete_tenant(self._db, tenant, owed_by)
         self._state.remove_tenant(tenant)
         for shard in found:
             self._reconciler.removed(shard.id)

@@ -48,6 +48,11 @@ def make_batches(job: Job, shard: ShardIdentity, max_bytes: int) -> Iterator[Bat
         yield batch
 
 
+def writes_a_layer(job: Job, shard: ShardIdentity) -> bool:
+    """Whether the job has anything that the shard keeps."""
+    return next(_items(job, shard, 1), None) is not None
+
+
 def _items(job: Job, shard: ShardIdentity, max_pages: int) -> Iterator[tuple[Item, int]]:
     for task in job.tasks:
         if isinstance(task, SingleKey):

@@ -22,6 +22,10 @@ class RewriteInSameGeneration(ImportFailed):
         super().__init__(f"Import attempted to rewrite layer file in the same generation: {local_path}")
 
 
+class LayersLost(ImportFailed):
+    """Remote storage does not have what a checkpoint covers."""
+
+
 class ObjectError(ImportFailed):
     """An object of the bucket is missing or is not what it must be."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 from typing import Protocol
 
@@ -55,7 +56,8 @@ class ImportTarget(Protocol):
         """Unlinks every layer, drops it from the map, removes its file, schedules its remote deletion."""
 
     async def upload_metadata(self, base_lsn: Lsn, pg_version: int) -> None:
-        """Uploads an index with the metadata of an imported timeline and waits until it is durable."""
+        """Uploads an index with the metadata of an imported timeline and waits until it is durable. Does
+        nothing if the index has it."""
 
     async def add_layer(self, temp_file: Path, name: LayerName, file_size: int, checksum: str) -> bool:
         """Renames the file to its final name, puts the layer into the map and schedules its upload.
@@ -66,6 +68,10 @@ class ImportTarget(Protocol):
 
     async def make_durable(self) -> None:
         """Schedules an index upload if layers changed and waits until everything scheduled is uploaded."""
+
+    async def check_layers(self, wanted: Collection[LayerName]) -> None:
+        """Raises `errors.LayersLost` unless the index has these layers, and remote storage each layer of the
+        index in its size."""
 
 
 class ImportUpcalls(Protocol):

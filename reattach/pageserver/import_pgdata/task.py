@@ -7,7 +7,9 @@ import time
 from dataclasses import dataclass
 
 from reattach.api.import_status import Done, Error, InProgress, ShardImportProgress
+from reattach.api.layer_name import LayerName
 from reattach.api.location import ImportLocation
+from reattach.pageserver.import_pgdata.batches import writes_a_layer
 from reattach.pageserver.import_pgdata.bucket import Bucket, open_bucket
 from reattach.pageserver.import_pgdata.config import ImportConfig
 from reattach.pageserver.import_pgdata.control_file import ControlFile
@@ -77,9 +79,6 @@ class _Import:
             await wait_for_pgdata(bucket, self.target)
         listed = await list_pgdata(bucket)
         control_file = await read_control_file(bucket, listed)
-        if self.recorded is None:
-            log.info("update TimelineMetadata based on LSNs from control file")
-            await self.target.upload_metadata(control_file.base_lsn, control_file.pg_version)
         limit = self._soft_size_limit()
         plan = await read_plan(bucket, listed, control_file, self.target.shard, limit)
         progress = ShardImportProgress(len(plan.jobs), 0, plan_hash(plan), limit)
@@ -87,6 +86,9 @@ class _Import:
         if self.recorded is not None:
             await self._check_against_record(progress, plan, manifest)
             progress = self.recorded
+            await self.target.check_layers(self._layers(plan, progress.completed))
+        log.info("update TimelineMetadata based on LSNs from control file")
+        await self.target.upload_metadata(control_file.base_lsn, control_file.pg_version)
         await self._record_source(manifest)
         self.metrics.jobs_planned(progress.jobs)
         log.info(
@@ -100,8 +102,15 @@ class _Import:
         log.info("Import plan executed. Flushing remote changes and notifying storcon")
         await self.target.make_durable()
         await self.failpoints.pausable("import-timeline-pre-success-notify-pausable")
+        # What earlier passes uploaded was durable then. Whether it still is nobody has looked since.
+        await self.target.check_layers(self._layers(plan, progress.jobs))
         await self.upcalls.put_status(Done())
         log.info("import of %d jobs reported Done", progress.jobs)
+
+    def _layers(self, plan: Plan, jobs: int) -> list[LayerName]:
+        """What the first `jobs` jobs write."""
+        wrote = (job for job in plan.jobs[:jobs] if writes_a_layer(job, self.target.shard))
+        return [LayerName(job.keys, plan.pgdata_lsn) for job in wrote]
 
     def _soft_size_limit(self) -> int:
         if self.recorded is None:

@@ -11,7 +11,7 @@ from typing import TypeVar
 
 from reattach.pageserver.blocking import run_blocking
 from reattach.pageserver.files import TEMP_SUFFIX, copy_file, temp_name
-from reattach.pageserver.remote.storage import ObjectInfo, ObjectNotFound, RemoteError
+from reattach.pageserver.remote.storage import ObjectInfo, ObjectNotFound, RemoteError, RemoteRefused
 
 T = TypeVar("T")
 
@@ -129,8 +129,10 @@ class LocalStorage:
 async def _attempt(path: str, work: Callable[[], T]) -> T:
     try:
         return await run_blocking(work)
-    except (FileNotFoundError, NotADirectoryError) as e:
+    except (FileNotFoundError, IsADirectoryError, NotADirectoryError) as e:
         raise ObjectNotFound(path) from e
+    except PermissionError as e:
+        raise RemoteRefused(f"{path}: {e}") from e
     except OSError as e:
         raise RemoteError(f"{path}: {e}") from e
 

@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import obstore
-from obstore.exceptions import BaseError, NotFoundError
+from obstore.exceptions import BaseError, NotFoundError, PermissionDeniedError, UnauthenticatedError
 from obstore.store import S3Store
 
 from reattach.pageserver.blocking import run_blocking
 from reattach.pageserver.config.remote_storage import S3Config
 from reattach.pageserver.remote.settled import settled
-from reattach.pageserver.remote.storage import ObjectInfo, ObjectNotFound, RemoteError
+from reattach.pageserver.remote.storage import ObjectInfo, ObjectNotFound, RemoteError, RemoteRefused
 from reattach.runtime.aws import require_credentials
 
 if TYPE_CHECKING:
@@ -149,6 +149,8 @@ class S3Storage:
                 yield
             except (FileNotFoundError, NotFoundError) as e:
                 raise ObjectNotFound(path) from e
+            except (PermissionDeniedError, UnauthenticatedError) as e:
+                raise RemoteRefused(f"{path}: {_one_line(e)}") from e
             except BaseError as e:
                 raise RemoteError(f"{path}: {_one_line(e)}") from e
 

@@ -20,6 +20,10 @@ class RemoteError(Exception):
     """The storage did not do what was asked; it may the next time."""
 
 
+class RemoteRefused(RemoteError):
+    """The storage will not, for a reason that is its own. It seldom does the next time."""
+
+
 class ObjectNotFound(Exception):
     """There is no such object."""
 
@@ -88,6 +92,26 @@ async def retry_forever(what: str, attempt: Callable[[], Awaitable[T]]) -> T:
             failures += 1
             level = logging.WARNING if failures >= WARN_AFTER_FAILURES else logging.INFO
             log.log(level, "%s failed, will retry (attempt %d): %s", what, failures, e)
+
+
+async def retry_unless_refused(what: str, times: int, attempt: Callable[[], Awaitable[T]]) -> T:
+    """Like `retry_forever`, but raises the last of `times` RemoteRefused."""
+    refusals = 0
+
+    async def count() -> T | RemoteRefused:
+        nonlocal refusals
+        try:
+            return await attempt()
+        except RemoteRefused as e:
+            refusals += 1
+            if refusals >= times:
+                return e
+            raise
+
+    answer = await retry_forever(what, count)
+    if isinstance(answer, RemoteRefused):
+        raise answer
+    return answer
 
 
 async def try_times(what: str, times: int, attempt: Callable[[], Awaitable[T]]) -> T:

@@ -19,13 +19,16 @@ from reattach.pageserver.layers.index_part import ImportState, IndexPart, LayerF
 from reattach.pageserver.layers.timeline_metadata import TimelineMetadata
 from reattach.pageserver.metrics import Metrics
 from reattach.pageserver.remote.deletion_queue import DeletionQueue
+from reattach.pageserver.remote.index_choice import newest_allowed
 from reattach.pageserver.remote.storage import (
+    ObjectInfo,
     ObjectNotFound,
     RemoteError,
     RemoteStorage,
     retry_forever,
     try_times,
 )
+from reattach.pageserver.remote.timeline_objects import INDEX_NAME, unnamed, written_until
 from reattach.pageserver.remote.upload_order import DeleteLayers, Operation, UploadIndex, UploadLayer
 from reattach.pageserver.remote.upload_queue import UploadQueue
 from reattach.runtime.failpoints import failpoints
@@ -144,8 +147,28 @@ class TimelineClient:
             if metadata.shard_index == self._tenant.shard_index
         ]
         if ours:
-            self._count_started("layer", "delete", 0)
-            self._queue.push(DeleteLayers(frozenset(ours)))
+            self._delete(ours)
+
+    async def delete_unnamed(self) -> None:
+        """Deletes what attachments up to this one wrote and the index does not reference.
+
+        Returns when that is asked for. An index of this generation comes first: it outlives the older ones,
+        also those that somebody who was given up writes later.
+        """
+        ours = index_path(self._tenant, self._timeline, self._generation).rpartition("/")[2]
+        listed = written_until(await self.list_objects(), self._generation)
+        newest = newest_allowed([e.name for e in listed if e.name.startswith(INDEX_NAME)], self._generation)
+        if not unnamed(listed, self._layers, keep={newest or ours}):
+            return
+        if newest != ours:
+            self.schedule_index_upload()
+        doomed = unnamed(listed, self._layers, keep={ours})
+        log.info("%s/%s: %d objects are left over", self._tenant, self._timeline, len(doomed))
+        self._delete(each.path for each in doomed)
+
+    def _delete(self, paths: Iterable[str]) -> None:
+        self._count_started("layer", "delete", 0)
+        self._queue.push(DeleteLayers(frozenset(paths)))
 
     def set_metadata(self, metadata: TimelineMetadata) -> None:
         self._index = msgspec.structs.replace(self._index, metadata=metadata)
@@ -175,6 +198,13 @@ class TimelineClient:
             return await retry_forever(f"download of {name}", lambda: self._storage.get(path))
         except ObjectNotFound:
             return None
+
+    async def list_objects(self) -> list[ObjectInfo]:
+        """Everything below the timeline's prefix."""
+        prefix = timeline_prefix(self._tenant, self._timeline)
+        return await retry_forever(
+            "listing of a timeline's objects", lambda: self._storage.list_objects(prefix)
+        )
 
     async def download_layer(self, name: LayerName, metadata: LayerFileMetadata, target: Path) -> int:
         """Raises ObjectNotFound and OSError. Returns the bytes written."""

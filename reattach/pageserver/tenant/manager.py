@@ -13,6 +13,7 @@ from reattach.api.location import LocationConfigMode
 from reattach.pageserver.blocking import run_blocking
 from reattach.pageserver.context import Context
 from reattach.pageserver.files import move_aside, remove_tree
+from reattach.pageserver.remote.late_writes import remove_late_writes
 from reattach.pageserver.scope import Scope, log_failure
 from reattach.pageserver.secondary.tenant import SecondaryTenant
 from reattach.pageserver.tenant.attach import attach
@@ -134,7 +135,9 @@ class TenantManager:
                 await current.flush(flush_seconds)
             slot.vacate()
             if isinstance(current, TenantShard):
+                ended = _Ended(current)
                 await current.shutdown(DRAIN_SECONDS if flush_seconds is not None else 0)
+                await self._remove_late_writes(ended)
             elif isinstance(current, SecondaryTenant):
                 await current.shutdown()
             await self._write(shard_id, conf)
@@ -158,8 +161,9 @@ class TenantManager:
             self._check_ready()
             await self._remove_directory(shard_id)
             return
-        async with self._detached(shard_id):
-            pass
+        async with self._detached(shard_id) as ended:
+            if ended is not None:
+                await self._remove_late_writes(ended)
 
     async def delete(self, shard_id: TenantShardId) -> None:
         """Detaches, then removes everything from remote storage. Meanwhile nobody can attach it here.
@@ -182,17 +186,25 @@ class TenantManager:
         return next(ours, None)
 
     @asynccontextmanager
-    async def _detached(self, shard_id: TenantShardId) -> AsyncIterator[None]:
+    async def _detached(self, shard_id: TenantShardId) -> AsyncIterator[_Ended | None]:
         """Inside, nothing of the tenant shard runs or is on the disk, and nobody can change that."""
+        ended = None
         current = self._slots.get(shard_id)
         async with self._changing(shard_id) as slot:
             slot.vacate()
             if isinstance(current, TenantShard):
+                ended = _Ended(current)
                 await current.shutdown(0)
             elif isinstance(current, SecondaryTenant):
                 await current.shutdown()
             await self._remove_directory(shard_id)
-            yield
+            yield ended
+
+    async def _remove_late_writes(self, ended: _Ended) -> None:
+        """The attachment may have been given up long ago, and have written since."""
+        await remove_late_writes(
+            self._context.storage, ended.shard_id, ended.generation, ended.timelines, ended.importing
+        )
 
     async def reset(self, shard_id: TenantShardId, *, drop_cache: bool) -> None:
         """Detaches and attaches again in the same generation. Raises NotFound."""
@@ -271,6 +283,15 @@ class TenantManager:
         aside = await run_blocking(move_aside, self._context.tenant_directory(shard_id))
         if aside is not None:
             self._background.spawn(log_failure(f"removal of {aside}", run_blocking(remove_tree, aside)))
+
+
+class _Ended:
+    """What an attachment had when it began to end."""
+
+    def __init__(self, shard: TenantShard) -> None:
+        self.shard_id, self.generation = shard.id, shard.generation
+        self.importing = set(shard.importing)
+        self.timelines = self.importing | set(shard.timelines) | shard.creating | shard.deleting
 
 
 class _Slot:

@@ -20,6 +20,13 @@ log = logging.getLogger(__name__)
 _VERSION = 2
 
 
+class MalformedManifest(Exception):
+    """A tenant manifest that cannot be read; what it says cannot be made up."""
+
+    def __init__(self, path: str, reason: object) -> None:
+        super().__init__(f"malformed tenant manifest {path}: {reason}")
+
+
 class TenantManifest(msgspec.Struct, frozen=True):
     """`stripe_size` in pages. Timelines are never offloaded here, but others may have done it."""
 
@@ -35,7 +42,7 @@ class TenantManifest(msgspec.Struct, frozen=True):
 async def load_manifest(
     storage: RemoteStorage, tenant: TenantShardId, generation: int
 ) -> TenantManifest | None:
-    """The one to use in this generation, None if there is none. Raises codec.DecodeError."""
+    """The one to use in this generation, None if there is none. Raises MalformedManifest."""
     prefix = tenant_prefix(tenant)
 
     async def list_names() -> list[str]:
@@ -43,7 +50,7 @@ async def load_manifest(
         return [each.path for each in found if each.name.startswith("tenant-manifest")]
 
     try:
-        _, raw = await load_newest(
+        path, raw = await load_newest(
             generation,
             name_of=functools.partial(tenant_manifest_path, tenant),
             get=lambda path: retry_forever(f"download of {path}", lambda: storage.get(path)),
@@ -51,7 +58,10 @@ async def load_manifest(
         )
     except ObjectNotFound:
         return None
-    return codec.decode(raw, TenantManifest)
+    try:
+        return codec.decode(raw, TenantManifest)
+    except (codec.DecodeError, UnicodeDecodeError) as e:
+        raise MalformedManifest(path, e) from e
 
 
 async def upload_manifest_if_changed(

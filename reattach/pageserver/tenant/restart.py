@@ -19,10 +19,10 @@ log = logging.getLogger(__name__)
 
 @dataclass(slots=True)
 class RestartPlan:
-    """Which tenant shards to start, and how; which to remove from the disk."""
+    """Which tenant shards to start, and how; which to remove from the disk, and how they stood."""
 
     start: dict[TenantShardId, LocationConf] = field(default_factory=dict)
-    remove: list[TenantShardId] = field(default_factory=list)
+    remove: dict[TenantShardId, LocationConf | None] = field(default_factory=dict)
 
 
 def scan_tenants(directory: Path) -> dict[TenantShardId, LocationConf | None]:
@@ -61,7 +61,7 @@ def plan_restart(
         answer = answers.get(shard_id)
         started = None if answer is None else _conf_after_restart(conf, answer)
         if started is None:
-            plan.remove.append(shard_id)
+            plan.remove[shard_id] = conf
         else:
             plan.start[shard_id] = started
     return plan

@@ -24,6 +24,8 @@ class TenantShard:
     timelines: those that the API shows, also while they are being deleted.
     importing: those whose import has not been activated; nobody sees them.
     creating: ids that a create request has reserved. deleting: ids that a deletion works on.
+    buried: the generations up to which deleted timelines are dead. unreadable: timelines that are left alone,
+    here and in remote storage, with what is wrong with their index.
     """
 
     def __init__(self, context: Context, shard_id: TenantShardId, conf: LocationConf) -> None:
@@ -38,6 +40,8 @@ class TenantShard:
         self.importing: dict[TimelineId, ImportTask] = {}
         self.creating: set[TimelineId] = set()
         self.deleting: set[TimelineId] = set()
+        self.buried: dict[TimelineId, int] = {}
+        self.unreadable: dict[TimelineId, str] = {}
 
     def start_import(self, task: ImportTask) -> None:
         self.importing[task.timeline.timeline_id] = task
@@ -81,6 +85,15 @@ class TenantShard:
         self.conf = conf
         for timeline in self.all_timelines():
             timeline.client.set_mode(conf.mode)
+
+    async def unload(self) -> None:
+        """Undoes what an attempt to attach began."""
+        importing, timelines = list(self.importing.values()), list(self.timelines.values())
+        self.importing, self.timelines = {}, {}
+        self.deleting.clear()
+        await asyncio.gather(*(task.cancel() for task in importing))
+        await asyncio.gather(*(task.timeline.shutdown(0) for task in importing))
+        await asyncio.gather(*(timeline.shutdown(0) for timeline in timelines))
 
     async def flush(self, seconds: float) -> None:
         """Makes durable what there is, as far as that can be done in time. Failures are only logged."""

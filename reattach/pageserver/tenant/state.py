@@ -20,7 +20,10 @@ class Phase(StrEnum):
 
 
 class TenantState:
-    """Changes only forward: Attaching, Activating, Active; from any to Broken; from any to Stopping."""
+    """Changes only forward: Attaching, Activating, Active; from any to Broken; from any to Stopping.
+
+    Only an attachment that failed and is tried again goes from Broken to Activating.
+    """
 
     def __init__(self) -> None:
         self.phase = Phase.ATTACHING
@@ -28,7 +31,7 @@ class TenantState:
         self._changed = asyncio.Event()
 
     def advance(self, phase: Phase, reason: str = "") -> None:
-        if self.phase is Phase.STOPPING or (self.phase is Phase.BROKEN and phase is not Phase.STOPPING):
+        if self.phase is Phase.STOPPING:
             return
         self.phase, self.reason = phase, reason
         self._changed.set()

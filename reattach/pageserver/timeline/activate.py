@@ -39,6 +39,8 @@ async def activate_post_import(shard: TenantShard, timeline_id: TimelineId) -> T
             client.set_import_state(client.import_state.finish())
             client.schedule_index_upload()
         await client.wait_completion()
+        await client.delete_unnamed()
+        await client.wait_completion()
         if task.timeline.is_stopping:
             raise ScopeClosed
         if shard.importing.pop(timeline_id, None) is not None:

@@ -15,6 +15,7 @@ from reattach.pageserver.files import move_aside, remove_tree
 from reattach.pageserver.layers import naive_datetime
 from reattach.pageserver.layers.index_part import ImportDone, ImportInProgress, IndexPart
 from reattach.pageserver.layers.timeline_metadata import TimelineMetadata
+from reattach.pageserver.remote.tombstones import dig_up
 from reattach.pageserver.tenant.shard import TenantShard
 from reattach.pageserver.timeline.import_task import ImportTask
 from reattach.pageserver.timeline.info import timeline_info
@@ -55,6 +56,7 @@ async def create_timeline(shard: TenantShard, request: TimelineCreateRequest) ->
         return timeline_info(existing)
     shard.creating.add(timeline_id)
     try:
+        await _make_room(shard, timeline_id)
         return timeline_info(await _create(shard, timeline_id, wanted))
     finally:
         shard.creating.discard(timeline_id)
@@ -86,6 +88,19 @@ def _existing(shard: TenantShard, timeline_id: TimelineId, idempotency_key: str)
     if isinstance(state, ImportInProgress | ImportDone) and state.idempotency_key == idempotency_key:
         return timeline
     raise PlainConflict(_OTHER_PARAMETERS)
+
+
+async def _make_room(shard: TenantShard, timeline_id: TimelineId) -> None:
+    """Raises PlainConflict if a later attachment has deleted the timeline, or if what is left of it cannot be
+    read."""
+    buried = shard.buried.get(timeline_id, -1)
+    if buried > shard.generation:
+        raise PlainConflict(f"timeline was deleted in generation {buried:08x}")
+    if timeline_id in shard.unreadable:
+        raise PlainConflict(f"timeline exists, but cannot be read: {shard.unreadable[timeline_id]}")
+    if buried == shard.generation:
+        await dig_up(shard.context.storage, shard.id, timeline_id, buried)
+        del shard.buried[timeline_id]
 
 
 async def _create(shard: TenantShard, timeline_id: TimelineId, wanted: ImportPgdata) -> Timeline:

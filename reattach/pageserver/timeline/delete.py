@@ -9,18 +9,18 @@ from reattach.api.remote_path import timeline_prefix
 from reattach.pageserver.blocking import run_blocking
 from reattach.pageserver.files import move_aside, remove_tree
 from reattach.pageserver.layers.index_part import IndexPart
-from reattach.pageserver.remote.index_choice import generation_of, newest_allowed
+from reattach.pageserver.remote.index_choice import newest_allowed
 from reattach.pageserver.remote.storage import RemoteError, retry_forever
+from reattach.pageserver.remote.timeline_objects import INDEX_NAME, written_until
+from reattach.pageserver.remote.tombstones import bury, remove_dead
 from reattach.pageserver.scope import log_failure
 from reattach.pageserver.tenant.shard import TenantShard
-from reattach.pageserver.timeline.load import INDEX_NAME, make_client
+from reattach.pageserver.timeline.load import make_client
 from reattach.pageserver.timeline.timeline import Timeline, TimelineState
 from reattach.runtime.errors import Conflict, InternalError, NotFound, PreconditionFailed
 from reattach.runtime.failpoints import failpoints
 
 log = logging.getLogger(__name__)
-
-_PRESERVED = "initdb-preserved.tar.zst"
 
 
 class DeletionInterrupted(Exception):
@@ -40,6 +40,7 @@ async def delete_timeline(shard: TenantShard, timeline_id: TimelineId) -> None:
     task = shard.importing.get(timeline_id)
     timeline = shard.timelines.get(timeline_id) if task is None else task.timeline
     if timeline is None:
+        await _bury_unknown(shard, timeline_id)
         raise NotFound("timeline not found")
     if any(each.metadata.ancestor_timeline == timeline_id for each in shard.timelines.values()):
         raise PreconditionFailed("Cannot delete timeline which has child timelines")
@@ -108,19 +109,36 @@ async def _remove_remote(shard: TenantShard, timeline_id: TimelineId) -> None:
     found = await retry_forever("listing of a deleted timeline", lambda: storage.list_objects(prefix))
     indices = [each.path for each in found if each.name.startswith(INDEX_NAME)]
     last = newest_allowed(indices, shard.generation)
-    doomed = [
-        each.path
-        for each in found
-        if each.path != last
-        and each.name != _PRESERVED
-        and (generation_of(each.name) or 0) <= shard.generation
-    ]
+    doomed = [each.path for each in written_until(found, shard.generation) if each.path != last]
     if doomed:
         await retry_forever("deletion of a timeline's objects", lambda: storage.delete(doomed))
+    await _bury(shard, timeline_id)
     await _interrupt_if_asked("timeline-delete-before-index-delete")
     if last is not None:
         await retry_forever("deletion of a timeline's index", lambda: storage.delete([last]))
     await _interrupt_if_asked("timeline-delete-after-index-delete")
+
+
+async def _bury_unknown(shard: TenantShard, timeline_id: TimelineId) -> None:
+    """Makes sure that a timeline which is not here does not come either, and that nothing of it is left.
+
+    Its index may be unreadable, or an attachment that was given up may yet write one.
+    """
+    if shard.buried.get(timeline_id, -1) >= shard.generation:
+        return
+    shard.deleting.add(timeline_id)
+    try:
+        await _bury(shard, timeline_id)
+        await remove_dead(shard.context.storage, shard.id, timeline_id, shard.generation)
+        await run_blocking(_remove_local, shard, timeline_id)
+        shard.unreadable.pop(timeline_id, None)
+    finally:
+        shard.deleting.discard(timeline_id)
+
+
+async def _bury(shard: TenantShard, timeline_id: TimelineId) -> None:
+    await bury(shard.context.storage, shard.id, timeline_id, shard.generation)
+    shard.buried[timeline_id] = shard.generation
 
 
 async def _fail_if_asked(name: str) -> None:

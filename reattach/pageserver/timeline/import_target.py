@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -13,7 +13,7 @@ from reattach.api.layer_name import LayerName, generation_suffix
 from reattach.api.lsn import Lsn
 from reattach.api.shard import ShardIdentity
 from reattach.pageserver.blocking import run_blocking
-from reattach.pageserver.import_pgdata.errors import ImportInterrupted, RewriteInSameGeneration
+from reattach.pageserver.import_pgdata.errors import ImportInterrupted, LayersLost, RewriteInSameGeneration
 from reattach.pageserver.layers.index_part import (
     ImportDone,
     ImportInProgress,
@@ -21,6 +21,7 @@ from reattach.pageserver.layers.index_part import (
     LayerFileMetadata,
 )
 from reattach.pageserver.layers.timeline_metadata import TimelineMetadata
+from reattach.pageserver.remote.timeline_objects import unsound_layers
 from reattach.pageserver.remote.upload_queue import QueueStopped
 from reattach.pageserver.timeline.layer import Layer
 from reattach.pageserver.timeline.timeline import Timeline
@@ -88,7 +89,10 @@ class TimelineImportTarget:
 
     async def upload_metadata(self, base_lsn: Lsn, pg_version: int) -> None:
         async with self._alive():
-            self._client.set_metadata(TimelineMetadata.of_import(base_lsn, pg_version))
+            metadata = TimelineMetadata.of_import(base_lsn, pg_version)
+            if self._client.metadata == metadata:
+                return
+            self._client.set_metadata(metadata)
             self._client.schedule_index_upload()
             await self._client.wait_completion()
 
@@ -121,6 +125,14 @@ class TimelineImportTarget:
         async with self._alive():
             self._client.schedule_index_upload_if_changed()
             await self._client.wait_completion()
+
+    async def check_layers(self, wanted: Collection[LayerName]) -> None:
+        async with self._alive():
+            listed = await self._client.list_objects()
+            problems = list(unsound_layers(self._client.index.layers, listed, wanted))
+            if problems:
+                more = f" (and {len(problems) - 1} more)" if problems[1:] else ""
+                raise LayersLost(f"{self._timeline}: {problems[0]}{more}")
 
     @asynccontextmanager
     async def _alive(self) -> AsyncIterator[None]:

@@ -11,26 +11,40 @@ from reattach.api.remote_path import index_path, timeline_prefix
 from reattach.api.shard import ShardIdentity
 from reattach.pageserver.blocking import run_blocking
 from reattach.pageserver.context import Context
-from reattach.pageserver.layers.index_part import IndexPart
+from reattach.pageserver.layers.index_part import IndexPart, IndexPartError
 from reattach.pageserver.remote.index_choice import load_newest
-from reattach.pageserver.remote.storage import RemoteStorage, retry_forever
+from reattach.pageserver.remote.storage import (
+    RemoteRefused,
+    RemoteStorage,
+    retry_forever,
+    retry_unless_refused,
+)
 from reattach.pageserver.remote.timeline_client import TimelineClient
+from reattach.pageserver.remote.timeline_objects import INDEX_NAME
 from reattach.pageserver.timeline.local_files import tidy
 from reattach.pageserver.timeline.timeline import Timeline
 
 log = logging.getLogger(__name__)
 
-INDEX_NAME = "index_part.json"
+_REFUSALS = 5
 
 
 class UnusableIndex(Exception):
     """The index is well-formed and describes a timeline that cannot be."""
 
 
+class UnreadableIndex(Exception):
+    """The object at `path` is no index."""
+
+    def __init__(self, path: str, reason: object) -> None:
+        super().__init__(f"{path}: {reason}")
+        self.path = path
+
+
 async def load_index(
     storage: RemoteStorage, tenant: TenantShardId, timeline: TimelineId, generation: int
-) -> IndexPart:
-    """The index to use in this generation. Raises ObjectNotFound and IndexPartError."""
+) -> tuple[str, IndexPart]:
+    """The index to use in this generation, with its path. Raises ObjectNotFound and UnreadableIndex."""
     prefix = timeline_prefix(tenant, timeline)
 
     async def list_names() -> list[str]:
@@ -41,14 +55,23 @@ async def load_index(
         )
         return [each.path for each in found if each.path.startswith(after)]
 
+    async def get(name: str) -> bytes:
+        try:
+            return await retry_unless_refused(f"download of {name}", _REFUSALS, lambda: storage.get(name))
+        except RemoteRefused as e:
+            raise UnreadableIndex(name, e) from e
+
     path, raw = await load_newest(
         generation,
         name_of=functools.partial(index_path, tenant, timeline),
-        get=lambda name: retry_forever(f"download of {name}", lambda: storage.get(name)),
+        get=get,
         list_names=list_names,
     )
     log.info("loaded %s", path)
-    return IndexPart.from_json_bytes(raw)
+    try:
+        return path, IndexPart.from_json_bytes(raw)
+    except IndexPartError as e:
+        raise UnreadableIndex(path, e) from e
 
 
 def check_index(index: IndexPart) -> None:

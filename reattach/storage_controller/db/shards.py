@@ -161,12 +161,20 @@ async def update_tenant(
     await db.write(Write.UPDATE_TENANT, body)
 
 
-async def delete_tenant(db: Database, tenant: TenantId) -> None:
-    """Removes the tenant and everything that is recorded of its imports."""
+async def delete_tenant(db: Database, tenant: TenantId, owed_by: Collection[NodeId]) -> None:
+    """Removes the tenant and everything that is recorded of its imports.
+
+    owed_by: the nodes that have to be asked to delete it once more.
+    """
 
     async def body(cursor: Cursor) -> None:
         for table in ("timeline_imports", "finished_imports", "tenant_shards"):
             await cursor.execute(f"DELETE FROM {table} WHERE tenant_id = %s", [str(tenant)])
+        if owed_by:
+            await cursor.executemany(
+                "INSERT INTO owed_deletions (tenant_id, node_id) VALUES (%s, %s) ON CONFLICT DO NOTHING",
+                [[str(tenant), node] for node in owed_by],
+            )
 
     await db.write(Write.DELETE_TENANT, body)
 

@@ -141,6 +141,11 @@ class FakePageserver:
         with self._lock:
             self._faults.append([re.compile(fault.pattern), fault.status, fault.times])
 
+    def mend(self) -> None:
+        """Ends every fault."""
+        with self._lock:
+            self._faults.clear()
+
     def hold(self, pattern: str) -> threading.Event:
         """Requests that match get no answer until the returned event is set."""
         gate = threading.Event()

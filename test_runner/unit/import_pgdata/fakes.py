@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -12,7 +12,7 @@ from reattach.api.import_status import Error, InProgress, ShardImportStatus
 from reattach.api.layer_name import LayerName
 from reattach.api.lsn import Lsn
 from reattach.api.shard import ShardIdentity
-from reattach.pageserver.import_pgdata.errors import RewriteInSameGeneration
+from reattach.pageserver.import_pgdata.errors import LayersLost, RewriteInSameGeneration
 from reattach.pageserver.layers.index_part import ImportSource, LayerFileMetadata
 
 
@@ -74,6 +74,11 @@ class FakeTimeline:
 
     async def make_durable(self) -> None:
         self.durable = dict(self.layers)
+
+    async def check_layers(self, wanted: Collection[LayerName]) -> None:
+        lost = [name for name in wanted if name not in self.durable]
+        if lost:
+            raise LayersLost(f"the index lacks layer {lost[0]}")
 
 
 @dataclass

@@ -157,9 +157,9 @@ def test_restart(
 ) -> None:
     plan = plan_restart({SHARD: conf}, [] if wanted is None else [wanted])
     if started is None:
-        assert (plan.start, plan.remove) == ({}, [SHARD])
+        assert (plan.start, plan.remove) == ({}, {SHARD: conf})
     else:
-        assert (plan.start, plan.remove) == ({SHARD: started}, [])
+        assert (plan.start, plan.remove) == ({SHARD: started}, {})
 
 
 def test_a_generation_that_falls_demotes(caplog: pytest.LogCaptureFixture) -> None:
@@ -171,13 +171,13 @@ def test_a_generation_that_falls_demotes(caplog: pytest.LogCaptureFixture) -> No
 
 def test_unknown_locally_is_left_to_the_controller() -> None:
     plan = plan_restart({}, [answer(SINGLE, 4)])
-    assert (plan.start, plan.remove) == ({}, [])
+    assert (plan.start, plan.remove) == ({}, {})
 
 
 def test_emergency_restart_keeps_what_was() -> None:
     other = TenantShardId(TENANT, 2, 4)
     plan = plan_emergency_restart({SHARD: attached(5), other: None})
-    assert (plan.start, plan.remove) == ({SHARD: attached(5)}, [])
+    assert (plan.start, plan.remove) == ({SHARD: attached(5)}, {})
 
 
 def test_scan(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
