@@ -320,7 +320,8 @@ class World:
         dropped: str | None = None
         holds: list[ActiveStep] = []
         ends = (effect.name.of.actor, effect.name.of.peer)
-        for step in list(self._steps):
+        # A step that is armed by what happens here waits for the next effect, or this one's other point.
+        for step in [step for step in self._steps if step.armed]:
             if not step.is_due(effect.name, phase, effect.request):
                 continue
             step.happened(effect.name)

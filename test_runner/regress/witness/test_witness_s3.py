@@ -280,3 +280,19 @@ def test_a_step_may_look_into_the_request(world: World, bucket_server: BucketSer
     for completed in (4, 8):
         client.put_object(Bucket=bucket, Key="a", Body=b'{"completed": %d}' % completed)
     assert world.steps().steps[0].effects == (f"{PUT} #2",)
+
+
+def test_a_step_of_a_chain_waits_for_the_next_effect(
+    world: World, run: Callable[..., Process], bucket_server: BucketServer, bucket: str
+) -> None:
+    """What happens at one effect does not make the next step happen there, too, but at its other point."""
+    put = "loader > s3: put-object *"
+    steps = [
+        Step(at=f"{put} +1", when=Phase.BEFORE, do=("hold until loader > s3: get-object x",)),
+        Step(at=f"{put} +1", when=Phase.BEFORE, do=("kill loader",)),
+    ]
+    world.add_steps(steps)
+    process = run("a", "b")
+    state = world.steps(happened=1, timeout=10)
+    assert [len(step.effects) for step in state.steps] == [1, 0]
+    assert process.is_running()
