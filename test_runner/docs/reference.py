@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from textwrap import indent
 from typing import Self
 
-from reattach.fixtures._modules import FIXTURE_MODULES
+from reattach.fixtures.pytest_plugin.modules import FIXTURE_MODULES
 from test_runner.docs import surface
 from test_runner.docs.surface import ROOT, SECTIONS, Function, Module
 from test_runner.docs.variables import VARIABLES

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from reattach.fixtures._modules import FIXTURE_MODULES
+from reattach.fixtures.pytest_plugin.modules import FIXTURE_MODULES
 from test_runner.docs import surface
 from test_runner.docs.reference import TARGET, reference
 from test_runner.docs.surface import NEW_MODULES, ROOT, SECTIONS

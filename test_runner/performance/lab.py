@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+from reattach.fixtures.spread import spread_subfolders
+
 from reattach.fixtures.bucket.server import BucketServer
 from reattach.fixtures.common_types import TenantId
 from reattach.fixtures.control_plane import ControlPlane
@@ -29,7 +31,6 @@ from reattach.fixtures.postgres.databases import DatabaseServer, start_database_
 from reattach.fixtures.postgres.datasets import DatasetCache
 from reattach.fixtures.postgres.distributions import arrange, discover, possible_lenders
 from reattach.fixtures.processes import Launcher
-from reattach.fixtures.spread import spread_subfolders
 
 ROOT = Path(__file__).resolve().parents[2]
 IMPORT_SECONDS = 600.0

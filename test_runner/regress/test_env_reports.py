@@ -15,6 +15,8 @@ from pathlib import Path
 import psutil
 import pytest
 
+from reattach.fixtures.output.own_folder import MARKER
+
 RUN_SECONDS = 120
 
 BAD_TESTS = """
@@ -316,10 +318,10 @@ def test_writes(test_output_dir, passes):
 
 
 @pytest.mark.parametrize("options", [[], ["--preserve-database-files"]], ids=["default", "preserve"])
-def test_large_files_of_a_passing_test_go(tmp_path: Path, options: list[str]) -> None:
+def test_files_of_a_passing_test_go(tmp_path: Path, options: list[str]) -> None:
     run(tmp_path, WRITING_TESTS, *options)
     output = tmp_path / "test_output"
     kept = {str(path.relative_to(output)) for path in output.glob("test_writes*/**/*") if path.is_file()}
-    logs = {"test_writes[passes]/server.log", "test_writes[fails]/server.log"}
-    large = {"test_writes[fails]/bucket/large"} | ({"test_writes[passes]/bucket/large"} if options else set())
-    assert kept == logs | large
+    names = ["fails", "passes"] if options else ["fails"]
+    files = (MARKER, "bucket/large", "server.log")
+    assert kept == {f"test_writes[{name}]/{file}" for name in names for file in files}
