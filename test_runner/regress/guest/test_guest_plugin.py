@@ -17,6 +17,7 @@ BUDGET_SECONDS = 0.03
 
 LOADED = """
 import json, sys
+from pathlib import Path
 
 def pytest_unconfigure():
     Path("modules.json").write_text(json.dumps(sorted(sys.modules)))
