@@ -12,8 +12,6 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from reattach.fixtures.spread import spread_subfolders
-
 from reattach.fixtures.bucket.server import BucketServer
 from reattach.fixtures.common_types import TenantId
 from reattach.fixtures.control_plane import ControlPlane
@@ -23,6 +21,7 @@ from reattach.fixtures.env.env import NeonEnv
 from reattach.fixtures.env.resources import EnvResources
 from reattach.fixtures.imports.bucket import ImportBucket
 from reattach.fixtures.imports.handle import ImportTimeline
+from reattach.fixtures.output.spread import spread_subfolders
 from reattach.fixtures.pg_version import PgVersion
 from reattach.fixtures.ports import PortDistributor
 from reattach.fixtures.postgres.binaries import PgBin
