@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from reattach.api.history import Answered
+from reattach.api.history import Answered, History
 from reattach.api.ids import UNSHARDED, ShardIndex, TenantShardId
 from reattach.fixtures.judge.neon.judge import judge
 from reattach.fixtures.judge.neon.reference import Reference, learn
@@ -32,6 +32,11 @@ def reference() -> Reference:
     """Of an import without shards, and of one with two, whose shards have the same jobs here."""
     jobs = learn(reference_run().history()).shards[UNSHARDED]
     return Reference({UNSHARDED: jobs, ShardIndex(0, 2): jobs, ShardIndex(1, 2): jobs})
+
+
+def with_reference(story: Story) -> History:
+    story.mark("reference", timeline_id=str(TIMELINE), **reference().facts())
+    return story.history()
 
 
 def begun() -> Story:
@@ -512,7 +517,7 @@ LIES: list[tuple[str, Callable[[], Story], str]] = [
 )
 def test_a_lie_is_caught(invariant: str, story: Callable[[], Story], sentence: str) -> None:
     """The verdict names the invariant, says what was wrong, and shows effects of this history."""
-    judgement = judge(story().history(), {TIMELINE: reference()})
+    judgement = judge(with_reference(story()))
     said = [one for one in judgement.failures if one.number == invariant and sentence in one.sentence]
     assert said, judgement.report()
     assert judgement.outcome is Outcome.FAIL
@@ -673,7 +678,7 @@ HEALTHY = [
 
 @pytest.mark.parametrize("story", HEALTHY)
 def test_nothing_is_wrong_if_nothing_is_wrong(story: Callable[[], Story]) -> None:
-    judgement = judge(story().history(), {TIMELINE: reference()})
+    judgement = judge(with_reference(story()))
     assert judgement.outcome is Outcome.PASS, judgement.report()
 
 

@@ -19,13 +19,15 @@ def test_each_job_has_its_layer() -> None:
 
 def test_it_is_read_back() -> None:
     learnt = learn(reference_run().history())
-    assert Reference.load(learnt.dump()) == learnt
+    assert Reference.read(learnt.facts()) == learnt
 
 
-@pytest.mark.parametrize("raw", [b"", b"[]", b'{"version": 2, "shards": {}}', b'{"version": 1}'])
-def test_what_is_no_reference_is_refused(raw: bytes) -> None:
+@pytest.mark.parametrize(
+    "facts", [[], {"version": 1}, {"version": 2, "shards": {}}, {"version": 1, "shards": {"0000": ["x"]}}]
+)
+def test_what_is_no_reference_is_refused(facts: object) -> None:
     with pytest.raises(CannotLearn):
-        Reference.load(raw)
+        Reference.read(facts)
 
 
 def without(job: int) -> History:
