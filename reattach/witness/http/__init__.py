@@ -1,0 +1,1 @@
+"""HTTP reverse proxies, one for each pair of an actor and its peer."""

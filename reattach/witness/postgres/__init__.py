@@ -1,0 +1,1 @@
+"""PostgreSQL proxies, one for each pair of an actor and its database."""
