@@ -19,6 +19,8 @@ import uvloop
 from reattach.api.effects import Front
 from reattach.runtime.logs import start_logging
 from reattach.runtime.serve import bind, install_signals
+from reattach.witness.http.listener import open_listener as open_http
+from reattach.witness.postgres.listener import open_listener as open_postgres
 from reattach.witness.s3.connection import Connection
 from reattach.witness.s3.service import BucketService
 from reattach.witness.worlds import OpenListener
@@ -29,7 +31,7 @@ _BACKLOG = 2048
 _SHUTDOWN_SECONDS = 1.0
 
 
-FRONTS: dict[Front, OpenListener] = {}
+FRONTS: dict[Front, OpenListener] = {Front.HTTP: open_http, Front.POSTGRES: open_postgres}
 
 
 class Listener:

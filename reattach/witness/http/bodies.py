@@ -29,13 +29,17 @@ class BodyRecord:
         if self._is_json and self._length <= SMALL:
             self._kept += piece
 
+    def small(self) -> bytes:
+        """Its bytes, if they are JSON and few; else none."""
+        return bytes(self._kept) if self._length <= SMALL else b""
+
     def attributes(self) -> Attributes:
         """`body`, or `length` (bytes) and `digest` (SHA-256); nothing for an empty body."""
         if self._length == 0:
             return {}
-        if self._is_json and self._length <= SMALL:
+        if kept := self.small():
             try:
-                return {"body": msgspec.json.decode(self._kept)}
+                return {"body": msgspec.json.decode(kept)}
             except (msgspec.DecodeError, UnicodeDecodeError):
                 pass  # it only said that it was JSON
         return {"length": self._length, "digest": self._digest.hexdigest()}

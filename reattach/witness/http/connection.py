@@ -175,7 +175,9 @@ class HttpConnection:
         if query:
             attributes["query"] = query
         attributes |= request.record.attributes()
-        named = self._world.name(self._link, self._listener.wanted.peer, request.method, target)
+        named = self._world.name(
+            self._link, self._listener.wanted.peer, request.method, target, request.record.small()
+        )
         if self._world.is_mere_read(named):
             answer = await self._forward(request, lambda answer: answer.release())
             if not answer.is_complete:
