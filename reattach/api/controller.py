@@ -10,6 +10,7 @@ from reattach.api import codec
 from reattach.api.ids import NodeId, ShardIndex, TenantId, TenantShardId, TimelineId
 from reattach.api.import_status import ShardImportStatus
 from reattach.api.location import ImportPgdata, LocationConfig
+from reattach.api.numbers import Byte, GivenGeneration, NodeNumber, StripeSize
 from reattach.api.shard import DEFAULT_STRIPE_SIZE
 
 TENANT_CONFIG_KEYS = frozenset(
@@ -145,8 +146,8 @@ class NodeAvailability(StrEnum):
 class ShardParameters(msgspec.Struct, frozen=True):
     """count 0: unsharded. stripe_size in pages."""
 
-    count: int
-    stripe_size: int
+    count: Byte
+    stripe_size: StripeSize
 
 
 class TenantCreateRequest:
@@ -175,13 +176,8 @@ class TenantCreateRequest:
             raise ValueError("expected an object")
         known = _TenantCreateKeys.__struct_fields__
         own = codec.convert({k: v for k, v in value.items() if k in known}, _TenantCreateKeys)
-        if own.generation is not None and not 0 <= own.generation < 2**31:
-            raise ValueError(f"not a generation: {own.generation}")
-        if own.shard_parameters is not msgspec.UNSET:
-            if not 0 <= own.shard_parameters.count <= 255:
-                raise ValueError(f"not a shard count: {own.shard_parameters.count}")
-            if not 0 < own.shard_parameters.stripe_size < 2**31:
-                raise ValueError(f"Invalid stripe size: {own.shard_parameters.stripe_size}")
+        if own.shard_parameters is not msgspec.UNSET and own.shard_parameters.stripe_size == 0:
+            raise ValueError("Invalid stripe size: 0")
         config = {k: v for k, v in value.items() if k not in known}
         check_tenant_config(config)
         return cls(
@@ -195,7 +191,7 @@ class TenantCreateRequest:
 
 class _TenantCreateKeys(msgspec.Struct):
     new_tenant_id: TenantShardId
-    generation: int | None = None
+    generation: GivenGeneration | None = None
     shard_parameters: ShardParameters | msgspec.UnsetType = msgspec.UNSET
     placement_policy: PlacementPolicy | None = None
 
@@ -270,15 +266,15 @@ class MigrationConfig(msgspec.Struct, frozen=True):
 
 
 class TenantShardMigrateRequest(msgspec.Struct, frozen=True):
-    node_id: NodeId
-    origin_node_id: NodeId | None = None
+    node_id: NodeNumber
+    origin_node_id: NodeNumber | None = None
     migration_config: MigrationConfig = MigrationConfig()
 
 
 class AttachHookRequest(msgspec.Struct, frozen=True):
     tenant_shard_id: TenantShardId
-    node_id: NodeId | None
-    generation_override: int | None = None
+    node_id: NodeNumber | None
+    generation_override: GivenGeneration | None = None
     config: dict[str, object] | None = None
 
 
@@ -297,7 +293,7 @@ class InspectResponse(msgspec.Struct, frozen=True):
 
 
 class NodeConfigureRequest(msgspec.Struct, frozen=True):
-    node_id: NodeId
+    node_id: NodeNumber
     availability: NodeAvailability | None = None
     scheduling: NodeSchedulingPolicy | None = None
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from reattach.api import codec
+from reattach.api.numbers import Count
 
 
 class ShardImportProgress(msgspec.Struct, frozen=True):
@@ -16,10 +17,14 @@ class ShardImportProgress(msgspec.Struct, frozen=True):
     job_soft_size_limit: bytes; the limit that the plan was grouped by.
     """
 
-    jobs: int
-    completed: int
+    jobs: Count
+    completed: Count
     import_plan_hash: int
-    job_soft_size_limit: int
+    job_soft_size_limit: Count
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.import_plan_hash < 2**64:
+            raise ValueError(f"not a plan hash of 64 bits: {self.import_plan_hash}")
 
 
 class ShardImportStatus:

@@ -8,6 +8,7 @@ import msgspec
 
 from reattach.api import codec
 from reattach.api.ids import NodeId, TenantShardId
+from reattach.api.numbers import Byte, Generation, StripeSize
 
 
 class LocationConfigMode(StrEnum):
@@ -31,11 +32,11 @@ class LocationConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     mode: LocationConfigMode
     tenant_conf: dict[str, object]
-    generation: int | None = None
+    generation: Generation | None = None
     secondary_conf: SecondaryConf | None = None
-    shard_number: int = 0
-    shard_count: int = 0
-    shard_stripe_size: int = 0
+    shard_number: Byte = 0
+    shard_count: Byte = 0
+    shard_stripe_size: StripeSize = 0
 
 
 class TenantShardLocation(msgspec.Struct, frozen=True):

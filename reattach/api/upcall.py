@@ -4,26 +4,27 @@ from __future__ import annotations
 
 import msgspec
 
-from reattach.api.ids import NodeId, TenantShardId, TimelineId
+from reattach.api.ids import TenantShardId, TimelineId
 from reattach.api.import_status import ShardImportStatus
 from reattach.api.location import LocationConfigMode
+from reattach.api.numbers import Generation, NodeNumber, Port
 
 
 class NodeRegisterRequest(msgspec.Struct, frozen=True):
-    node_id: NodeId
+    node_id: NodeNumber
     listen_pg_addr: str
-    listen_pg_port: int
+    listen_pg_port: Port
     listen_http_addr: str
-    listen_http_port: int
+    listen_http_port: Port
     availability_zone_id: str
     listen_grpc_addr: str | None = None
-    listen_grpc_port: int | None = None
-    listen_https_port: int | None = None
+    listen_grpc_port: Port | None = None
+    listen_https_port: Port | None = None
     node_ip_addr: str | None = None
 
 
 class ReAttachRequest(msgspec.Struct, frozen=True, omit_defaults=True):
-    node_id: NodeId
+    node_id: NodeNumber
     register: NodeRegisterRequest | None = None
     empty_local_disk: bool | None = None
 
@@ -41,7 +42,7 @@ class ReAttachResponse(msgspec.Struct, frozen=True):
 
 class ValidateTenant(msgspec.Struct, frozen=True):
     id: TenantShardId
-    gen: int
+    gen: Generation
 
 
 class ValidateRequest(msgspec.Struct, frozen=True):
@@ -62,7 +63,7 @@ class GetImportStatusRequest(msgspec.Struct, frozen=True):
 
     tenant_shard_id: TenantShardId
     timeline_id: TimelineId
-    generation: int
+    generation: Generation
 
 
 class PutImportStatusRequest(msgspec.Struct, frozen=True):
@@ -71,7 +72,7 @@ class PutImportStatusRequest(msgspec.Struct, frozen=True):
     tenant_shard_id: TenantShardId
     timeline_id: TimelineId
     status: ShardImportStatus
-    generation: int
+    generation: Generation
 
 
 class ImportCompleteRequest(msgspec.Struct, frozen=True):

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import re
 
-_PART = re.compile(r"\s*(\d+)\s*([a-zµ]+)")
+_PART = re.compile(r"\s*([0-9]{1,19})\s*([a-zµ]+)")
+_MAX_SECONDS = 100 * 365 * 86400
+"""No timer here runs for longer."""
 _SECONDS = {
     **dict.fromkeys(("ns", "nsec", "nanos"), 1e-9),
     **dict.fromkeys(("us", "usec", "micros", "µs"), 1e-6),
@@ -18,7 +20,7 @@ _SECONDS = {
 
 
 def parse_duration(text: str) -> float:
-    """Seconds. Raises ValueError."""
+    """Seconds, up to a hundred years. Raises ValueError."""
     text = text.strip()
     position, total = 0, 0.0
     while position < len(text):
@@ -27,6 +29,6 @@ def parse_duration(text: str) -> float:
             break
         total += int(part[1]) * _SECONDS[part[2]]
         position = part.end()
-    if not text or position < len(text):
+    if not text or position < len(text) or total > _MAX_SECONDS:
         raise ValueError(f"not a duration like 10s or 100ms: {text!r}")
     return total

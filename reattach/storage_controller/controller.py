@@ -104,14 +104,17 @@ class Controller:
         """Reads the database into memory. Raises DatabaseUnavailable, SchemaTooNew."""
         await self.db.open(self.config.db_connect_timeout)
         await schema.migrate(self.db)
-        for node in await nodes.load(self.db):
-            self.state.nodes[node.id] = node
+        found, bad = await nodes.load(self.db)
+        self.state.nodes = {node.id: node for node in found}
         log.info("Loaded %d nodes from database.", len(self.state.nodes))
         loaded = await shards.load(self.db)
-        for shard in loaded:
-            shard.intent = Intent(shard.generation_node) if shard.policy.is_attached else Intent()
+        self.state.left_out = loaded.left_out
+        self.db.leave_out([*bad, *loaded.bad])
+        for shard in loaded.shards:
+            if shard.policy.is_attached and shard.generation_node in self.state.nodes:
+                shard.intent = Intent(shard.generation_node)
             self.state.add(shard)
-        log.info("Loaded %d shards from database.", len(loaded))
+        log.info("Loaded %d shards from database.", len(loaded.shards))
 
     def start(self) -> None:
         """Begins to act. Requests are served from now on; `started` says when everything is known."""
@@ -170,14 +173,17 @@ class Controller:
     async def inconsistencies(self) -> list[str]:
         """Where memory and database differ."""
         found = []
-        recorded_nodes = {node.id: node for node in await nodes.load(self.db)}
+        readable, bad = await nodes.load(self.db)
+        recorded_nodes = {node.id: node for node in readable}
         for node_id in sorted(recorded_nodes.keys() | self.state.nodes.keys()):
             recorded, known = recorded_nodes.get(node_id), self.state.nodes.get(node_id)
             if recorded is None or known is None or recorded.scheduling != known.scheduling:
                 found.append(
                     f"Node consistency failure: {node_id}: {recorded} in database, {known} in memory"
                 )
-        recorded_shards = {shard.id: shard for shard in await shards.load(self.db)}
+        loaded = await shards.load(self.db)
+        found += [row.reason for row in (*bad, *loaded.bad)]
+        recorded_shards = {shard.id: shard for shard in loaded.shards}
         known_shards = {shard.id: shard for shard in self.state.shards()}
         for shard_id in sorted(recorded_shards.keys() | known_shards.keys()):
             stored, held = recorded_shards.get(shard_id), known_shards.get(shard_id)

@@ -30,6 +30,7 @@ from reattach.storage_controller.core.import_state import Transition
 from reattach.storage_controller.db import imports as table
 from reattach.storage_controller.db.database import Database, until_available
 from reattach.storage_controller.db.imports import ImportKey, ImportRow
+from reattach.storage_controller.db.rows import BadRow
 from reattach.storage_controller.import_creation import Creation, ImportCreator
 from reattach.storage_controller.import_finalization import Finalizer
 from reattach.storage_controller.import_reports import StatusReports
@@ -202,6 +203,8 @@ class Imports:
                 while finalization.again:
                     finalization.again = False
                     await self._finalizer.run(key)
+        except BadRow as e:
+            self._db.leave_out([e])
         finally:
             del self._finalizations[key]
 
@@ -217,6 +220,9 @@ class Imports:
     async def _create(self, creation: Creation) -> None:
         try:
             await self._creator.run(creation)
+        except BadRow as e:
+            self._db.leave_out([e])
+            creation.refuse(e)
         finally:
             creation.refuse(ResourceUnavailable("the import is being deleted"))
             del self._creations[creation.key]

@@ -12,14 +12,14 @@ import sys
 import uvloop
 
 from reattach import __version__
-from reattach.runtime.errors import cause_chain
+from reattach.runtime.errors import ApiError, cause_chain
 from reattach.runtime.failpoints import failpoints
 from reattach.runtime.http import json_app
 from reattach.runtime.logs import start_logging
 from reattach.runtime.serve import HttpServer, bind, install_signals
 from reattach.storage_controller.config import Config, parse_arguments
 from reattach.storage_controller.controller import Controller
-from reattach.storage_controller.db.database import DatabaseUnavailable
+from reattach.storage_controller.db.connection import forget_libpq_variables
 from reattach.storage_controller.db.schema import SchemaTooNew
 from reattach.storage_controller.routes import debug, health, nodes, tenants, timelines, upcalls
 from reattach.storage_controller.routes.guard import guarded
@@ -36,11 +36,12 @@ def main(argv: list[str] | None = None) -> int:
         log.warning("Starting in dev mode: this may be an insecure configuration.")
     for flag in ignored:
         log.info("--%s has no effect in this controller", flag)
+    forget_libpq_variables(os.environ)
     try:
         failpoints.configure_from_env(os.environ.get("FAILPOINTS", ""))
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(_run(config))
-    except (DatabaseUnavailable, SchemaTooNew, OSError, ssl.SSLError, ValueError) as e:
+    except (ApiError, SchemaTooNew, OSError, ssl.SSLError, ValueError) as e:
         log.error("Cannot start: %s", cause_chain(e))
         return 1
     return 0

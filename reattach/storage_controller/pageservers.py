@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import socket
 from collections.abc import Callable
 
 from reattach.api.controller import NodeAvailability, NodeConfigureRequest, NodeSchedulingPolicy
@@ -73,7 +72,7 @@ class Pageservers:
                 return known
         try:
             await asyncio.get_running_loop().getaddrinfo(request.listen_http_addr, request.listen_http_port)
-        except socket.gaierror as e:
+        except (OSError, UnicodeError) as e:
             raise ResourceUnavailable(f"cannot resolve {request.listen_http_addr}: {e}") from e
         try:
             await nodes.save(self._db, request)
@@ -110,9 +109,11 @@ class Pageservers:
         if request.register is not None:
             await self.register(request.register)
         try:
-            issued = await shards.re_attach(self._db, request.node_id)
+            issued, refused = await shards.re_attach(self._db, request.node_id)
         except shards.NodeDeleted as e:
             raise InternalError(str(e)) from e
+        for reason in refused:
+            log.error("Not attached again: %s", reason)
         for shard_id, generation in issued.items():
             shard = self._state.shard(shard_id)
             if shard is not None and generation > (shard.generation or 0):
@@ -181,7 +182,7 @@ class Pageservers:
             return
         node.epoch += 1
         node.last_heard = asyncio.get_running_loop().time()
-        unknown = [shard_id for shard_id in there if self._state.shard(shard_id) is None]
+        unknown = [shard_id for shard_id in there if not self._state.is_recorded(shard_id)]
         for shard in list(self._state.shards()):
             self._observe(node.id, shard, there)
         node.availability = NodeAvailability.ACTIVE
@@ -203,7 +204,7 @@ class Pageservers:
             shard.observed.pop(node, None)
 
     async def _detach_unknown(self, node: Node, shard_id: TenantShardId) -> None:
-        if self._state.shard(shard_id) is not None:
+        if self._state.is_recorded(shard_id):
             return
         log.info("Detaching %s from node %s: it is not known", shard_id, node.id)
         try:

@@ -8,9 +8,11 @@ from collections.abc import Iterable, Iterator
 
 from reattach.api.controller import ShardSchedulingPolicy
 from reattach.api.ids import NodeId, ShardIndex, TenantId, TenantShardId
+from reattach.runtime.errors import ApiError, NotFound, ResourceUnavailable
 from reattach.storage_controller.core import scheduler
 from reattach.storage_controller.core.model import Node, Shard
 from reattach.storage_controller.core.scheduler import ScheduleError
+from reattach.storage_controller.db.rows import BadRow
 
 log = logging.getLogger(__name__)
 
@@ -20,6 +22,8 @@ class State:
 
     def __init__(self) -> None:
         self.nodes: dict[NodeId, Node] = {}
+        self.left_out: dict[TenantId, BadRow] = {}
+        """Tenants that are recorded with a row that makes no sense. Nothing is done about them."""
         self._tenants: dict[TenantId, dict[ShardIndex, Shard]] = {}
 
     @property
@@ -35,6 +39,17 @@ class State:
 
     def shard(self, shard: TenantShardId) -> Shard | None:
         return self._tenants.get(shard.tenant_id, {}).get(shard.shard_index)
+
+    def is_recorded(self, shard: TenantShardId) -> bool:
+        """Whether the database has it, or may have it."""
+        return shard.tenant_id in self.left_out or self.shard(shard) is not None
+
+    def missing(self, tenant: TenantId, text: str) -> ApiError:
+        """Why there is nothing of `tenant`; `text` if there is none."""
+        bad = self.left_out.get(tenant)
+        if bad is not None:
+            return ResourceUnavailable(f"Tenant {tenant} is left out: {bad.reason}")
+        return NotFound(text)
 
     def shards_of(self, tenant: TenantId) -> list[Shard]:
         """In order; empty if the tenant is not known."""

@@ -20,6 +20,7 @@ from reattach.api.location import (
     TenantLocationConfigResponse,
     TenantShardLocation,
 )
+from reattach.api.numbers import MAX_GIVEN_GENERATION
 from reattach.api.shard import DEFAULT_STRIPE_SIZE
 from reattach.runtime.errors import BadRequest, InternalError, NotFound, Timeout
 from reattach.storage_controller.core import reconcile_plan as plan
@@ -46,6 +47,8 @@ class TenantLocations:
         """What a client of one big pageserver would say, as policy. Creates the tenant if need be."""
         if shard_id.shard_count:
             raise BadRequest("This API is for importing single-sharded or unsharded tenants")
+        if (request.generation or 0) > MAX_GIVEN_GENERATION:
+            raise BadRequest(f"generation {request.generation} leaves too few for those that follow")
         policy = self._policy_of(request.mode)
         tenant = shard_id.tenant_id
         if not self._state.shards_of(tenant):
@@ -106,6 +109,8 @@ class TenantLocations:
     async def attach_hook(self, request: AttachHookRequest) -> int | None:
         """Moves an attachment in the database only: whoever asks will tell the pageserver himself."""
         shard = self._state.shard(request.tenant_shard_id)
+        if request.tenant_shard_id.tenant_id in self._state.left_out:
+            raise self._state.missing(request.tenant_shard_id.tenant_id, "")
         if shard is None:
             shard = Shard(
                 id=request.tenant_shard_id,

@@ -18,7 +18,7 @@ from reattach.api.controller import (
     TenantPolicyRequest,
 )
 from reattach.api.ids import NodeId, TenantId, TenantShardId
-from reattach.runtime.errors import BadRequest, Conflict, InternalError, NotFound, Timeout
+from reattach.runtime.errors import BadRequest, Conflict, InternalError, Timeout
 from reattach.storage_controller.core import scheduler
 from reattach.storage_controller.core.model import Shard
 from reattach.storage_controller.core.scheduler import ScheduleError
@@ -56,14 +56,14 @@ class Tenants:
         """Raises NotFound."""
         found = self._state.shards_of(tenant)
         if not found:
-            raise NotFound(f"Tenant {tenant} not found")
+            raise self._state.missing(tenant, f"Tenant {tenant} not found")
         return found
 
     def shard(self, shard_id: TenantShardId) -> Shard:
         """Raises NotFound."""
         found = self._state.shard(shard_id)
         if found is None:
-            raise NotFound("Tenant shard not found")
+            raise self._state.missing(shard_id.tenant_id, "Tenant shard not found")
         return found
 
     async def create(self, request: TenantCreateRequest) -> TenantCreateResponse:

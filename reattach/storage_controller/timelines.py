@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from reattach.api.ids import TenantId, TimelineId
-from reattach.runtime.errors import Conflict, NotFound, ResourceUnavailable
+from reattach.runtime.errors import Conflict, ResourceUnavailable
 from reattach.storage_controller.core.model import Node, Shard
 from reattach.storage_controller.core.reconcile_plan import is_attached_as_recorded
 from reattach.storage_controller.db import shards
@@ -31,7 +31,7 @@ class Timelines:
         """The tenant's shards, if each is attached. Raises NotFound, Conflict, ResourceUnavailable."""
         found = self._state.shards_of(tenant)
         if not found:
-            raise NotFound("Tenant not found")
+            raise self._state.missing(tenant, "Tenant not found")
         for shard in found:
             if not shard.policy.is_attached:
                 raise Conflict(f"Shard {shard.id} tenant has policy {shard.policy!r}")
@@ -121,7 +121,7 @@ class Timelines:
         """Raises NotFound."""
         found = self._state.shards_of(tenant)
         if not found:
-            raise NotFound(f"Tenant {tenant} not found")
+            raise self._state.missing(tenant, f"Tenant {tenant} not found")
         return found[0]
 
     async def forward_get(self, tenant: TenantId, path: str) -> tuple[int, bytes]:

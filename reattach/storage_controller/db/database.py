@@ -6,18 +6,19 @@ import asyncio
 import logging
 import random
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Any, TypeVar
 
 import psycopg
 from psycopg import AsyncConnection, AsyncCursor
-from psycopg.rows import namedtuple_row
 from psycopg_pool import AsyncConnectionPool, PoolClosed, PoolTimeout
 
 from reattach.api.controller_points import Read, Write, after, before
 from reattach.runtime.backoff import back_off
-from reattach.runtime.errors import ResourceUnavailable, ShuttingDown
+from reattach.runtime.errors import BadRequest, ResourceUnavailable, ShuttingDown
 from reattach.runtime.failpoints import failpoints
+from reattach.storage_controller.db import connection
+from reattach.storage_controller.db.rows import BadRow
 from reattach.storage_controller.metrics import Metrics
 
 log = logging.getLogger(__name__)
@@ -39,18 +40,11 @@ _POOL_SLICE = 0.1
 Whoever waits for others to be done does so before, in order.
 """
 
-_RETRIED = (psycopg.errors.SerializationFailure, psycopg.errors.DeadlockDetected)
-
-_SESSION = " ".join(
-    f"-c {setting}"
-    for setting in (
-        "default_transaction_isolation=serializable",
-        # A sequential scan locks its whole table against concurrent writers of other rows.
-        "enable_seqscan=off",
-        "statement_timeout=10000",
-        "lock_timeout=5000",
-        "idle_in_transaction_session_timeout=30000",
-    )
+# Of two that insert the same row at once, one may be told of the other's row instead of the conflict.
+_RETRIED = (
+    psycopg.errors.SerializationFailure,
+    psycopg.errors.DeadlockDetected,
+    psycopg.errors.UniqueViolation,
 )
 
 
@@ -58,14 +52,18 @@ class DatabaseUnavailable(ResourceUnavailable):
     """The database cannot be reached, or no connection came free in time. Nothing is known to be lost."""
 
 
+class Unstorable(BadRequest):
+    """A value that PostgreSQL cannot hold, such as a text with a NUL."""
+
+
 class Database:
     """Runs transactions. Each may run more than once, so it must read what it depends on itself."""
 
     def __init__(self, url: str, metrics: Metrics) -> None:
+        """Raises ValueError for what is no URL."""
         self._metrics = metrics
         self._slots = asyncio.Semaphore(MAX_CONNECTIONS)
         self._pool: AsyncConnectionPool[AsyncConnection[Any]] = AsyncConnectionPool(
-            url,
             open=False,
             min_size=1,
             max_size=MAX_CONNECTIONS,
@@ -73,13 +71,9 @@ class Database:
             max_idle=10,
             # The pool paces itself for servers that are away for minutes; requests bring their own pace.
             reconnect_timeout=0.05,
-            kwargs={
-                "options": _SESSION,
-                "connect_timeout": 2,
-                "row_factory": namedtuple_row,
-                "application_name": "storage_controller",
-            },
+            kwargs=connection.arguments(url),
         )
+        self._named: set[str] = set()
 
     async def open(self, timeout: float) -> None:
         """Waits until the database answers, for up to `timeout` seconds. Raises DatabaseUnavailable."""
@@ -98,6 +92,13 @@ class Database:
 
     async def close(self) -> None:
         await self._pool.close()
+
+    def leave_out(self, rows: Iterable[BadRow]) -> None:
+        """Says once of each of them that it is left out."""
+        for row in rows:
+            if row.reason not in self._named:
+                self._named.add(row.reason)
+                log.error("Left out: %s", row.reason)
 
     async def read(self, operation: Read, body: Callable[[Cursor], Awaitable[T]]) -> T:
         """Raises DatabaseUnavailable, and whatever `body` raises."""
@@ -128,7 +129,7 @@ class Database:
         while True:
             started = time.monotonic()
             try:
-                async with self._pool.connection() as connection, connection.cursor() as cursor:
+                async with self._pool.connection() as session, session.cursor() as cursor:
                     result = await body(cursor)
                 self._metrics.database_query_latency.labels(operation).observe(time.monotonic() - started)
                 return result
@@ -151,6 +152,13 @@ class Database:
                     # One broken connection mostly means that they all are.
                     await self._pool.drain()
                     await asyncio.sleep(0.01 * min(failures, 10))
+            except psycopg.DataError as e:
+                raise Unstorable(f"{operation}: {e}") from e
+            except psycopg.Error as e:
+                # Read-only after a failover, a table or a privilege that is gone: until somebody mends it.
+                self._metrics.database_query_error.labels("refused", operation).inc()
+                log.error("database refuses %s: %s", operation, e)
+                raise DatabaseUnavailable(f"database refuses {operation}: {e}") from e
 
 
 def _is_connection_loss(error: psycopg.Error) -> bool:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from reattach.api import codec
 from reattach.api.controller_points import Write
-from reattach.api.ids import TenantId, TenantShardId, TimelineId
+from reattach.api.ids import ShardIndex, TenantId, TenantShardId, TimelineId
 from reattach.api.import_status import InProgress, ShardImportStatus
 from reattach.api.upcall import PutImportStatusRequest
 from reattach.storage_controller.core import import_state
@@ -21,8 +21,11 @@ from reattach.storage_controller.db.imports import (
     UnknownImport,
     UnknownTenantShard,
 )
+from reattach.storage_controller.db.rows import BadRow, row_of
 
-Refusal = StaleGeneration | UnknownTenantShard | UnknownImport
+T = TypeVar("T")
+
+Refusal = StaleGeneration | UnknownTenantShard | UnknownImport | BadRow
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,20 +38,20 @@ class Reported:
 
 @dataclass(slots=True)
 class _Record:
-    """An import's columns, and what of them changes."""
+    """An import's columns, and the shards of which something changes."""
 
-    statuses: dict[str, Any]
-    history: dict[str, Any]
-    changed: set[str]
+    statuses: dict[ShardIndex, ShardImportStatus]
+    history: imports.ShardHistory
+    changed: set[ShardIndex]
 
-    def store(self, slug: str, before: ShardImportStatus, after: ShardImportStatus) -> None:
-        self.statuses[slug] = after.to_json()
-        self.history[slug] = {"changed_at": imports.now_rfc3339(), "jobs": _jobs(after) or _jobs(before)}
-        self.changed.add(slug)
+    def store(self, index: ShardIndex, before: ShardImportStatus, after: ShardImportStatus) -> None:
+        self.statuses[index] = after
+        self.history[str(index)] = imports.ShardKnown(imports.now_rfc3339(), _jobs(after) or _jobs(before))
+        self.changed.add(index)
 
     @property
     def is_complete(self) -> bool:
-        return import_state.is_complete(import_state.from_record(self.statuses))
+        return import_state.is_complete(self.statuses)
 
 
 def _jobs(status: ShardImportStatus) -> int | None:
@@ -67,7 +70,7 @@ async def record(db: Database, reports: Sequence[PutImportStatusRequest]) -> lis
         records = await _read(cursor, keys)
         finished = await _read_finished(cursor, keys - records.keys())
         outcomes = [_apply(report, generations, records, finished) for report in reports]
-        await _write(cursor, {key: record for key, record in records.items() if record.changed})
+        await _write(cursor, {k: r for k, r in records.items() if isinstance(r, _Record) and r.changed})
         return outcomes
 
     return await db.write(Write.UPDATE_IMPORT, body)
@@ -76,8 +79,8 @@ async def record(db: Database, reports: Sequence[PutImportStatusRequest]) -> lis
 def _apply(
     report: PutImportStatusRequest,
     generations: dict[TenantShardId, int | None],
-    records: dict[ImportKey, _Record],
-    finished: dict[ImportKey, dict[str, Any]],
+    records: dict[ImportKey, _Record | BadRow],
+    finished: dict[ImportKey, dict[ShardIndex, ShardImportStatus] | BadRow],
 ) -> Reported | Refusal:
     shard, timeline = report.tenant_shard_id, report.timeline_id
     if shard not in generations:
@@ -85,16 +88,21 @@ def _apply(
     if generations[shard] != report.generation:
         return StaleGeneration()
     key = (shard.tenant_id, timeline)
-    row = records.get(key)
+    row, ended_before = records.get(key), finished.get(key)
+    # It concerns this import alone: the other reports of the batch are recorded.
+    if isinstance(row, BadRow):
+        return row
+    if isinstance(ended_before, BadRow):
+        return ended_before
     try:
         recorded = imports.recorded_status(
-            shard, timeline, None if row is None else row.statuses, finished.get(key), missing="Import"
+            shard, timeline, None if row is None else row.statuses, ended_before, missing="Import"
         )
     except UnknownImport as e:
         return e
     outcome = import_state.transition(recorded, report.status)
     if row is not None and outcome is Transition.STORE:
-        row.store(str(shard.shard_index), recorded, report.status)
+        row.store(shard.shard_index, recorded, report.status)
     ended = report.status.is_terminal and outcome in (Transition.STORE, Transition.UNCHANGED)
     return Reported(outcome, complete=ended and row is not None and row.is_complete)
 
@@ -124,7 +132,7 @@ def _columns(keys: set[ImportKey] | dict[ImportKey, _Record]) -> list[list[str]]
     return [[str(tenant) for tenant, _ in keys], [str(timeline) for _, timeline in keys]]
 
 
-async def _read(cursor: Cursor, keys: set[ImportKey]) -> dict[ImportKey, _Record]:
+async def _read(cursor: Cursor, keys: set[ImportKey]) -> dict[ImportKey, _Record | BadRow]:
     await cursor.execute(
         """
         SELECT tenant_id, timeline_id, shard_statuses, shard_history
@@ -133,15 +141,16 @@ async def _read(cursor: Cursor, keys: set[ImportKey]) -> dict[ImportKey, _Record
         """,
         _columns(keys),
     )
-    return {
-        (TenantId(row.tenant_id), TimelineId(row.timeline_id)): _Record(
-            row.shard_statuses, row.shard_history, set()
-        )
-        for row in await cursor.fetchall()
-    }
+
+    def parse(row: Any) -> _Record:
+        return _Record(imports.statuses_of(row.shard_statuses), imports.history_of(row.shard_history), set())
+
+    return _by_key("timeline_imports", await cursor.fetchall(), parse)
 
 
-async def _read_finished(cursor: Cursor, keys: set[ImportKey]) -> dict[ImportKey, dict[str, Any]]:
+async def _read_finished(
+    cursor: Cursor, keys: set[ImportKey]
+) -> dict[ImportKey, dict[ShardIndex, ShardImportStatus] | BadRow]:
     if not keys:
         return {}
     await cursor.execute(
@@ -152,23 +161,32 @@ async def _read_finished(cursor: Cursor, keys: set[ImportKey]) -> dict[ImportKey
         """,
         _columns(keys),
     )
-    return {
-        (TenantId(row.tenant_id), TimelineId(row.timeline_id)): row.shard_statuses
-        for row in await cursor.fetchall()
-    }
+    rows = await cursor.fetchall()
+    return _by_key("finished_imports", rows, lambda row: imports.statuses_of(row.shard_statuses))
+
+
+def _by_key(table: str, rows: Sequence[Any], parse: Callable[[Any], T]) -> dict[ImportKey, T | BadRow]:
+    found: dict[ImportKey, T | BadRow] = {}
+    for row in rows:
+        key = TenantId(row.tenant_id), TimelineId(row.timeline_id)
+        try:
+            with row_of(table, imports.key_text(row)):
+                found[key] = parse(row)
+        except BadRow as e:
+            found[key] = e
+    return found
+
+
+def _json(values: Sequence[object]) -> list[str]:
+    return [codec.encode(value).decode() for value in values]
 
 
 async def _write(cursor: Cursor, changed: dict[ImportKey, _Record]) -> None:
     if not changed:
         return
 
-    def parts(column: str) -> list[str]:
-        values = []
-        for record in changed.values():
-            source = getattr(record, column)
-            values.append(codec.encode({slug: source[slug] for slug in sorted(record.changed)}).decode())
-        return values
-
+    statuses = [{str(i): r.statuses[i] for i in sorted(r.changed)} for r in changed.values()]
+    history = [{str(i): r.history[str(i)] for i in sorted(r.changed)} for r in changed.values()]
     await cursor.execute(
         """
         UPDATE timeline_imports i SET
@@ -177,5 +195,5 @@ async def _write(cursor: Cursor, changed: dict[ImportKey, _Record]) -> None:
             AS c (tenant_id, timeline_id, statuses, history)
         WHERE i.tenant_id = c.tenant_id AND i.timeline_id = c.timeline_id
         """,
-        [*_columns(changed), parts("statuses"), parts("history")],
+        [*_columns(changed), _json(statuses), _json(history)],
     )

@@ -2,26 +2,53 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+import msgspec
+
 from reattach.api import codec
+from reattach.api.controller import TimelineCreateRequest
 from reattach.api.controller_points import Read, Write
 from reattach.api.ids import ShardIndex, TenantId, TenantShardId, TimelineId
 from reattach.api.import_status import Error, ShardImportStatus
+from reattach.api.location import ImportPgdata
+from reattach.api.numbers import Count
 from reattach.storage_controller.core import import_state
 from reattach.storage_controller.db.database import Cursor, Database
+from reattach.storage_controller.db.rows import (
+    BadRow,
+    each,
+    json_of,
+    rfc3339,
+    row_of,
+    tenant_id,
+    time_text,
+    timeline_id,
+)
 
 ImportKey = tuple[TenantId, TimelineId]
+
+
+class ShardKnown(msgspec.Struct, frozen=True):
+    """When a shard's status changed last, RFC 3339; and how many jobs its plan has, if it ever said so."""
+
+    changed_at: str
+    jobs: Count | None = None
+
+
+ShardHistory = dict[str, ShardKnown]
+"""By the shard's index, in text form."""
 
 
 @dataclass(frozen=True, slots=True)
 class ImportRow:
     """An import.
 
-    request: the client's timeline creation; None in rows that another controller wrote.
+    request: the client's timeline creation, as it came; None in rows that another controller wrote.
+    asked: the part of it that is about the import.
     created: every shard's pageserver has the timeline.
     history: what is known of each shard besides its status; shards that never reported are left out.
     finished: the control plane was told; then error is what it was told.
@@ -31,9 +58,10 @@ class ImportRow:
     timeline: TimelineId
     statuses: dict[ShardIndex, ShardImportStatus]
     request: dict[str, Any] | None
+    asked: ImportPgdata | None
     created: bool
     created_at: str
-    history: dict[str, dict[str, Any]]
+    history: ShardHistory
     finished: bool = False
     error: str | None = None
 
@@ -51,16 +79,17 @@ class ImportRow:
 
     @property
     def idempotency_key(self) -> str | None:
-        return None if self.request is None else str(self.request["import_pgdata"]["idempotency_key"])
+        return None if self.asked is None else self.asked.idempotency_key
 
     def changed_at(self, shard: ShardIndex) -> str:
         """When the shard's status changed last, RFC 3339."""
-        return str(self.history.get(str(shard), {}).get("changed_at", self.created_at))
+        known = self.history.get(str(shard))
+        return self.created_at if known is None else known.changed_at
 
     def jobs(self, shard: ShardIndex) -> int | None:
         """The number of jobs of the shard's plan, as far as it was ever reported."""
-        jobs = self.history.get(str(shard), {}).get("jobs")
-        return None if jobs is None else int(jobs)
+        known = self.history.get(str(shard))
+        return None if known is None else known.jobs
 
     @property
     def shards(self) -> list[TenantShardId]:
@@ -81,6 +110,7 @@ class UnknownImport(Exception):
 
 _IMPORT = "tenant_id = %s AND timeline_id = %s"
 _COLUMNS = "tenant_id, timeline_id, shard_statuses, request, created_at, shard_history"
+_READ = f"tenant_id, timeline_id, shard_statuses, request, {rfc3339('created_at')}, shard_history"
 
 
 def now_rfc3339() -> str:
@@ -91,28 +121,67 @@ def _json(value: object) -> str:
     return codec.encode(value).decode()
 
 
-def _row(row: Any, *, finished: bool) -> ImportRow:
+def statuses_of(text: str) -> dict[ShardIndex, ShardImportStatus]:
+    """The column `shard_statuses`. Raises ValueError."""
+    statuses = import_state.from_record(json_of(text, dict[str, object]))
+    if not statuses:
+        raise ValueError("no shard has a status")
+    return statuses
+
+
+def history_of(text: str) -> ShardHistory:
+    """The column `shard_history`. Raises ValueError."""
+    return json_of(text, ShardHistory)
+
+
+def key_text(row: Any) -> str:
+    """How a BadRow names the row."""
+    return f"tenant_id = {row.tenant_id}, timeline_id = {row.timeline_id}"
+
+
+def _unfinished(row: Any) -> ImportRow:
+    """Raises BadRow."""
+    with row_of("timeline_imports", key_text(row)):
+        return _row(row, created=row.created)
+
+
+def _finished(row: Any) -> ImportRow:
+    """Raises BadRow."""
+    with row_of("finished_imports", key_text(row)):
+        return _row(row, created=True, finished=True, error=row.error)
+
+
+def _row(row: Any, *, created: bool, finished: bool = False, error: str | None = None) -> ImportRow:
+    """Raises ValueError."""
+    request = asked = None
+    if row.request is not None:
+        request = json_of(row.request, dict[str, Any])
+        asked = codec.convert(request, TimelineCreateRequest).import_pgdata
+        if asked is None:
+            raise ValueError("its request asks for no import")
     return ImportRow(
-        tenant=TenantId(row.tenant_id),
-        timeline=TimelineId(row.timeline_id),
-        statuses=import_state.from_record(row.shard_statuses),
-        request=row.request,
-        created=True if finished else row.created,
-        created_at=row.created_at.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
-        history=row.shard_history,
+        tenant=tenant_id(row.tenant_id),
+        timeline=timeline_id(row.timeline_id),
+        statuses=statuses_of(row.shard_statuses),
+        request=request,
+        asked=asked,
+        created=created,
+        created_at=time_text(row.created_at),
+        history=history_of(row.shard_history),
         finished=finished,
-        error=row.error if finished else None,
+        error=error,
     )
 
 
 async def _find(cursor: Cursor, tenant: TenantId, timeline: TimelineId) -> ImportRow | None:
+    """Raises BadRow."""
     parameters = [str(tenant), str(timeline)]
-    await cursor.execute(f"SELECT {_COLUMNS}, created FROM timeline_imports WHERE {_IMPORT}", parameters)
+    await cursor.execute(f"SELECT {_READ}, created FROM timeline_imports WHERE {_IMPORT}", parameters)
     if row := await cursor.fetchone():
-        return _row(row, finished=False)
-    await cursor.execute(f"SELECT {_COLUMNS}, error FROM finished_imports WHERE {_IMPORT}", parameters)
+        return _unfinished(row)
+    await cursor.execute(f"SELECT {_READ}, error FROM finished_imports WHERE {_IMPORT}", parameters)
     if row := await cursor.fetchone():
-        return _row(row, finished=True)
+        return _finished(row)
     return None
 
 
@@ -126,17 +195,19 @@ async def find(db: Database, tenant: TenantId, timeline: TimelineId) -> ImportRo
 
 
 async def list_unfinished(db: Database, tenant: TenantId | None = None) -> list[ImportRow]:
-    """Imports that the control plane has not been told of, of `tenant` or of all."""
+    """Imports that the control plane has not been told of, of `tenant` or of all. Bad rows are left out."""
     where, parameters = ("", []) if tenant is None else ("WHERE tenant_id = %s", [str(tenant)])
 
-    async def body(cursor: Cursor) -> list[ImportRow]:
+    async def body(cursor: Cursor) -> tuple[list[ImportRow], list[BadRow]]:
         await cursor.execute(
-            f"SELECT {_COLUMNS}, created FROM timeline_imports {where} ORDER BY created_at, timeline_id",
+            f"SELECT {_READ}, created FROM timeline_imports i {where} ORDER BY i.created_at, timeline_id",
             parameters,
         )
-        return [_row(row, finished=False) for row in await cursor.fetchall()]
+        return each(await cursor.fetchall(), _unfinished)
 
-    return await db.read(Read.LIST_IMPORTS, body)
+    found, bad = await db.read(Read.LIST_IMPORTS, body)
+    db.leave_out(bad)
+    return found
 
 
 async def importing_tenants(db: Database, tenants: Collection[TenantId]) -> set[TenantId]:
@@ -161,6 +232,8 @@ async def insert(
 ) -> ImportRow:
     """Records a new import of every shard of the tenant; returns the present one if there is one.
 
+    Raises BadRow if that makes no sense.
+
     check_shards: sees the tenant's recorded shards and refuses by raising.
     """
 
@@ -178,11 +251,11 @@ async def insert(
         await cursor.execute(
             f"""
             INSERT INTO timeline_imports (tenant_id, timeline_id, shard_statuses, request)
-            VALUES (%s, %s, %s, %s) RETURNING {_COLUMNS}, created
+            VALUES (%s, %s, %s, %s) RETURNING {_READ}, created
             """,
             [str(tenant), str(timeline), _json(import_state.to_record(statuses)), _json(request)],
         )
-        return _row(await cursor.fetchone(), finished=False)
+        return _unfinished(await cursor.fetchone())
 
     return await db.write(Write.INSERT_IMPORT, body)
 
@@ -202,7 +275,7 @@ async def mark_created(db: Database, tenant: TenantId, timeline: TimelineId) -> 
 async def status(
     db: Database, shard: TenantShardId, timeline: TimelineId, generation: int
 ) -> ShardImportStatus:
-    """A shard's recorded status. Raises StaleGeneration, UnknownTenantShard, UnknownImport."""
+    """A shard's recorded status. Raises StaleGeneration, UnknownTenantShard, UnknownImport, BadRow."""
 
     async def body(cursor: Cursor) -> ShardImportStatus:
         await cursor.execute(
@@ -225,7 +298,15 @@ async def status(
             raise UnknownTenantShard(f"{shard} shard not found")
         if row.generation != generation:
             raise StaleGeneration
-        return recorded_status(shard, timeline, row.shard_statuses, row.finished, missing="import")
+        key = f"tenant_id = {shard.tenant_id}, timeline_id = {timeline}"
+        unfinished = finished = None
+        if row.shard_statuses is not None:
+            with row_of("timeline_imports", key):
+                unfinished = statuses_of(row.shard_statuses)
+        elif row.finished is not None:
+            with row_of("finished_imports", key):
+                finished = statuses_of(row.finished)
+        return recorded_status(shard, timeline, unfinished, finished, missing="import")
 
     return await db.read(Read.IMPORT_STATUS, body)
 
@@ -233,22 +314,21 @@ async def status(
 def recorded_status(
     shard: TenantShardId,
     timeline: TimelineId,
-    unfinished: dict[str, Any] | None,
-    finished: dict[str, Any] | None,
+    unfinished: Mapping[ShardIndex, ShardImportStatus] | None,
+    finished: Mapping[ShardIndex, ShardImportStatus] | None,
     *,
     missing: str,
 ) -> ShardImportStatus:
     """The shard's status out of the import's record. Raises UnknownImport."""
-    slug = str(shard.shard_index)
+    index = shard.shard_index
     if unfinished is not None:
-        if slug not in unfinished:
-            raise UnknownImport(f"shard {slug} not found")
-        return ShardImportStatus.from_json(unfinished[slug])
-    if finished is not None and slug in finished:
-        statuses = {shard: ShardImportStatus.from_json(status) for shard, status in finished.items()}
-        if any(isinstance(status, Error) for status in statuses.values()):
-            # It was not activated, so after a re-attach each shard's pageserver asks again (I11).
-            return statuses[slug]
+        if index not in unfinished:
+            raise UnknownImport(f"shard {index} not found")
+        return unfinished[index]
+    failed = finished is not None and any(isinstance(status, Error) for status in finished.values())
+    if finished is not None and failed and index in finished:
+        # It was not activated, so after a re-attach each shard's pageserver asks again (I11).
+        return finished[index]
     raise UnknownImport(f"{missing} for {shard.tenant_id}/{timeline} not found")
 
 
@@ -278,13 +358,17 @@ async def delete(db: Database, tenant: TenantId, timeline: TimelineId) -> None:
 
 
 async def delete_orphans(db: Database) -> list[ImportKey]:
-    """Removes imports of tenants that do not exist, which no one could ever finish."""
+    """Removes imports of tenants that do not exist, which no one could ever finish.
+
+    Rows whose ids are none stay: whose they were is for a person to find out.
+    """
 
     async def body(cursor: Cursor) -> list[ImportKey]:
         await cursor.execute(
             """
             DELETE FROM timeline_imports i
             WHERE NOT EXISTS (SELECT FROM tenant_shards s WHERE s.tenant_id = i.tenant_id)
+                AND i.tenant_id ~ '^[0-9a-f]{32}$' AND i.timeline_id ~ '^[0-9a-f]{32}$'
             RETURNING i.tenant_id, i.timeline_id
             """
         )

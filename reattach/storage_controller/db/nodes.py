@@ -10,6 +10,7 @@ from reattach.api.ids import NodeId
 from reattach.api.upcall import NodeRegisterRequest
 from reattach.storage_controller.core.model import Node
 from reattach.storage_controller.db.database import Cursor, Database
+from reattach.storage_controller.db.rows import BadRow, each, in_range, rfc3339, row_of, time_text
 
 
 class NodeTombstoned(Exception):
@@ -17,7 +18,19 @@ class NodeTombstoned(Exception):
 
 
 def _node(row: Any) -> Node:
-    address = NodeRegisterRequest(
+    """Raises BadRow."""
+    with row_of("nodes", f"node_id = {row.node_id}"):
+        in_range("node_id", row.node_id, 0, 2**63 - 1)
+        if row.lifecycle != "active":
+            raise ValueError(f"not a lifecycle: {row.lifecycle!r}")
+        ports = (row.listen_http_port, row.listen_pg_port, row.listen_https_port, row.listen_grpc_port)
+        for port in ports:
+            in_range("a port", port or 0, 0, 65535)
+        return Node(_address(row), NodeSchedulingPolicy.from_stored(row.scheduling_policy))
+
+
+def _address(row: Any) -> NodeRegisterRequest:
+    return NodeRegisterRequest(
         node_id=NodeId(row.node_id),
         listen_pg_addr=row.listen_pg_addr,
         listen_pg_port=row.listen_pg_port,
@@ -28,27 +41,28 @@ def _node(row: Any) -> Node:
         listen_grpc_port=row.listen_grpc_port,
         listen_https_port=row.listen_https_port,
     )
-    return Node(address, NodeSchedulingPolicy.from_stored(row.scheduling_policy))
 
 
-async def load(db: Database) -> list[Node]:
-    """Every node that was not deleted."""
+async def load(db: Database) -> tuple[list[Node], list[BadRow]]:
+    """Every node that was not deleted, and the rows of which no node can be made."""
 
-    async def body(cursor: Cursor) -> list[Node]:
+    async def body(cursor: Cursor) -> tuple[list[Node], list[BadRow]]:
         await cursor.execute("SELECT * FROM nodes WHERE lifecycle <> 'deleted' ORDER BY node_id")
-        return [_node(row) for row in await cursor.fetchall()]
+        return each(await cursor.fetchall(), _node)
 
     return await db.read(Read.LOAD_NODES, body)
 
 
 async def save(db: Database, node: NodeRegisterRequest) -> None:
-    """Inserts a node or changes its addresses. Raises NodeTombstoned."""
+    """Inserts a node or changes its addresses. Raises NodeTombstoned, BadRow."""
 
     async def body(cursor: Cursor) -> None:
-        await cursor.execute("SELECT lifecycle FROM nodes WHERE node_id = %s", [node.node_id])
+        await cursor.execute("SELECT * FROM nodes WHERE node_id = %s", [node.node_id])
         row = await cursor.fetchone()
         if row is not None and row.lifecycle == "deleted":
             raise NodeTombstoned
+        if row is not None:
+            _node(row)
         await cursor.execute(
             """
             INSERT INTO nodes (node_id, scheduling_policy, listen_http_addr, listen_http_port, listen_pg_addr,
@@ -105,11 +119,16 @@ async def become_leader(db: Database, address: str) -> None:
 
 
 async def leader(db: Database) -> tuple[str, str] | None:
-    """Address and start time (RFC 3339) of the recorded leader."""
+    """Address and start time (RFC 3339) of the recorded leader. Raises BadRow."""
 
     async def body(cursor: Cursor) -> tuple[str, str] | None:
-        await cursor.execute("SELECT address, started_at FROM controllers ORDER BY started_at DESC LIMIT 1")
+        await cursor.execute(
+            f"SELECT address, {rfc3339('started_at')} FROM controllers c ORDER BY c.started_at DESC LIMIT 1"
+        )
         row = await cursor.fetchone()
-        return None if row is None else (row.address, row.started_at.isoformat())
+        if row is None:
+            return None
+        with row_of("controllers", f"address = {row.address}"):
+            return row.address, time_text(row.started_at)
 
     return await db.read(Read.LEADER, body)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,10 +18,21 @@ from reattach.api.controller_points import Read, Write
 from reattach.api.ids import NodeId, TenantId, TenantShardId
 from reattach.storage_controller.core.model import Shard
 from reattach.storage_controller.db.database import Cursor, Database
+from reattach.storage_controller.db.rows import BadRow, each, in_range, json_of, row_of, tenant_id
+
+MAX_GENERATION = 2**31 - 1
+"""What the column holds."""
 
 
 class ShardNotAttachable(Exception):
     """The shard is gone, or its policy no longer wants it attached."""
+
+
+class NoGenerationLeft(ShardNotAttachable):
+    """The shard has had every generation that there is."""
+
+    def __init__(self, shard: TenantShardId) -> None:
+        super().__init__(f"shard {shard} has no generation left: it has had {MAX_GENERATION}, the last one")
 
 
 class NodeDeleted(Exception):
@@ -36,6 +48,7 @@ class Issued:
 
 
 _SHARD = "tenant_id = %s AND shard_number = %s AND shard_count = %s"
+_HAS_NEXT = f"coalesce(tenant_shards.generation, 0) < {MAX_GENERATION}"
 
 
 def key(shard: TenantShardId) -> list[object]:
@@ -58,39 +71,68 @@ def policy_text(policy: PlacementPolicy | ShardSchedulingPolicy) -> str:
 
 
 def _shard(row: Any) -> Shard:
-    issued = _issued(row)
-    return Shard(
-        id=_id(row),
-        stripe_size=row.shard_stripe_size,
-        generation=issued.generation,
-        generation_node=issued.node,
-        policy=PlacementPolicy.from_json(json.loads(row.placement_policy)),
-        config=json.loads(row.config),
-        scheduling=ShardSchedulingPolicy(json.loads(row.scheduling_policy)),
-        preferred_az=row.preferred_az_id,
-    )
+    """Raises BadRow."""
+    with row_of("tenant_shards", _key_text(row)):
+        issued = _issued(row)
+        in_range("generation", issued.generation or 0, 0, MAX_GENERATION)
+        return Shard(
+            id=TenantShardId(tenant_id(row.tenant_id), row.shard_number, row.shard_count),
+            stripe_size=in_range("shard_stripe_size", row.shard_stripe_size, 1, 2**31 - 1),
+            generation=issued.generation,
+            generation_node=issued.node,
+            policy=PlacementPolicy.from_json(json_of(row.placement_policy, object)),
+            config=json_of(row.config, dict[str, Any]),
+            scheduling=json_of(row.scheduling_policy, ShardSchedulingPolicy),
+            preferred_az=row.preferred_az_id,
+        )
 
 
-async def load(db: Database, tenant: TenantId | None = None) -> list[Shard]:
-    """The shards of `tenant`, or all, in order."""
+def _key_text(row: Any) -> str:
+    return f"tenant_id = {row.tenant_id}, shard_number = {row.shard_number}, shard_count = {row.shard_count}"
 
-    async def body(cursor: Cursor) -> list[Shard]:
-        return await _select(cursor, tenant)
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """The shards, in order. A tenant with a bad row is in `left_out`, and none of its shards in `shards`."""
+
+    shards: list[Shard]
+    left_out: dict[TenantId, BadRow]
+    bad: list[BadRow]
+
+
+async def load(db: Database) -> Loaded:
+    """All shards."""
+
+    async def body(cursor: Cursor) -> Loaded:
+        good: list[Shard] = []
+        left_out: dict[TenantId, BadRow] = {}
+        bad: list[BadRow] = []
+        await cursor.execute("SELECT * FROM tenant_shards ORDER BY tenant_id, shard_count, shard_number")
+        for row in await cursor.fetchall():
+            try:
+                good.append(_shard(row))
+            except BadRow as e:
+                bad.append(e)
+                with suppress(ValueError):
+                    left_out.setdefault(TenantId(row.tenant_id), e)
+        return Loaded([shard for shard in good if shard.id.tenant_id not in left_out], left_out, bad)
 
     return await db.read(Read.LOAD_SHARDS, body)
 
 
-async def _select(cursor: Cursor, tenant: TenantId | None) -> list[Shard]:
-    where, parameters = ("", []) if tenant is None else ("WHERE tenant_id = %s", [str(tenant)])
+async def _select(cursor: Cursor, tenant: TenantId) -> list[Shard]:
+    """Raises BadRow."""
     await cursor.execute(
-        f"SELECT * FROM tenant_shards {where} ORDER BY tenant_id, shard_count, shard_number",
-        parameters,
+        "SELECT * FROM tenant_shards WHERE tenant_id = %s ORDER BY shard_count, shard_number", [str(tenant)]
     )
     return [_shard(row) for row in await cursor.fetchall()]
 
 
 async def insert_tenant(db: Database, shards: Sequence[Shard]) -> list[Shard]:
-    """Inserts a new tenant's shards. If the tenant has shards already, changes nothing and returns those."""
+    """Inserts a new tenant's shards. If the tenant has shards already, changes nothing and returns those.
+
+    Raises BadRow.
+    """
 
     async def body(cursor: Cursor) -> list[Shard]:
         present = await _select(cursor, shards[0].id.tenant_id)
@@ -179,6 +221,13 @@ async def delete_tenant(db: Database, tenant: TenantId, owed_by: Collection[Node
     await db.write(Write.DELETE_TENANT, body)
 
 
+async def _check_next(cursor: Cursor, shard: TenantShardId) -> None:
+    """Raises NoGenerationLeft."""
+    await cursor.execute(f"SELECT FROM tenant_shards WHERE {_SHARD} AND NOT {_HAS_NEXT}", key(shard))
+    if await cursor.fetchone() is not None:
+        raise NoGenerationLeft(shard)
+
+
 async def increment_generation(db: Database, shard: TenantShardId, node: NodeId) -> int:
     """Issues the next generation to `node` and returns it. Raises ShardNotAttachable."""
 
@@ -186,46 +235,62 @@ async def increment_generation(db: Database, shard: TenantShardId, node: NodeId)
         await cursor.execute(
             f"""
             UPDATE tenant_shards SET generation = coalesce(generation, 0) + 1, generation_pageserver = %s
-            WHERE {_SHARD} AND placement_policy LIKE '{{"Attached"%%' RETURNING generation
+            WHERE {_SHARD} AND {_HAS_NEXT} AND placement_policy LIKE '{{"Attached"%%' RETURNING generation
             """,
             [node, *key(shard)],
         )
         row = await cursor.fetchone()
         if row is None:
+            await _check_next(cursor, shard)
             raise ShardNotAttachable(f"shard {shard} is not to be attached any more")
         return int(row.generation)
 
     return await db.write(Write.INCREMENT_GENERATION, body)
 
 
-async def re_attach(db: Database, node: NodeId) -> dict[TenantShardId, int]:
+async def re_attach(
+    db: Database, node: NodeId
+) -> tuple[dict[TenantShardId, int], list[BadRow | NoGenerationLeft]]:
     """Issues a new generation of every shard that is attached to `node`, and resets its scheduling policy.
 
-    Raises NodeDeleted.
+    Second: the shards that get none, and why. Raises NodeDeleted, BadRow.
     """
 
-    async def body(cursor: Cursor) -> dict[TenantShardId, int]:
+    async def body(cursor: Cursor) -> tuple[dict[TenantShardId, int], list[BadRow | NoGenerationLeft]]:
         await cursor.execute("SELECT lifecycle, scheduling_policy FROM nodes WHERE node_id = %s", [node])
         row = await cursor.fetchone()
         if row is not None and row.lifecycle == "deleted":
             raise NodeDeleted(f"Node {node} is deleted")
+        columns = "tenant_id, shard_number, shard_count, generation"
         await cursor.execute(
-            """
-            UPDATE tenant_shards SET generation = generation + 1
-            WHERE generation_pageserver = %s RETURNING tenant_id, shard_number, shard_count, generation
+            f"""
+            UPDATE tenant_shards SET generation = coalesce(generation, 0) + 1
+            WHERE generation_pageserver = %s AND {_HAS_NEXT} RETURNING {columns}
             """,
             [node],
         )
-        issued = {_id(r): int(r.generation) for r in await cursor.fetchall()}
+        issued, refused = each(await cursor.fetchall(), _issued_to)
+        await cursor.execute(
+            f"SELECT {columns} FROM tenant_shards WHERE generation_pageserver = %s AND NOT {_HAS_NEXT}",
+            [node],
+        )
+        exhausted, unreadable = each(await cursor.fetchall(), _issued_to)
         if row is not None:
-            policy = after_re_attach(NodeSchedulingPolicy.from_stored(row.scheduling_policy))
+            with row_of("nodes", f"node_id = {node}"):
+                policy = after_re_attach(NodeSchedulingPolicy.from_stored(row.scheduling_policy))
             if policy.stored != row.scheduling_policy:
                 await cursor.execute(
                     "UPDATE nodes SET scheduling_policy = %s WHERE node_id = %s", [policy.stored, node]
                 )
-        return issued
+        return dict(issued), [*refused, *unreadable, *(NoGenerationLeft(shard) for shard, _ in exhausted)]
 
     return await db.write(Write.RE_ATTACH, body)
+
+
+def _issued_to(row: Any) -> tuple[TenantShardId, int]:
+    """Raises BadRow."""
+    with row_of("tenant_shards", _key_text(row)):
+        return _id(row), int(row.generation)
 
 
 def after_re_attach(policy: NodeSchedulingPolicy) -> NodeSchedulingPolicy:
@@ -254,7 +319,7 @@ async def attach_hook(
             )
         else:
             await cursor.execute(
-                """
+                f"""
                 INSERT INTO tenant_shards (tenant_id, shard_number, shard_count, shard_stripe_size,
                     generation, generation_pageserver, placement_policy, config, scheduling_policy,
                     preferred_az_id)
@@ -266,6 +331,7 @@ async def attach_hook(
                         coalesce(tenant_shards.generation, 0) + 1),
                     generation_pageserver = excluded.generation_pageserver,
                     placement_policy = excluded.placement_policy, config = excluded.config
+                WHERE {_HAS_NEXT}
                 RETURNING generation, generation_pageserver
                 """,
                 {
@@ -282,6 +348,7 @@ async def attach_hook(
             )
         row = await cursor.fetchone()
         if row is None:
+            await _check_next(cursor, shard.id)
             raise ShardNotAttachable(f"shard {shard.id} is not known")
         return _issued(row)
 

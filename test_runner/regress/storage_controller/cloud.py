@@ -58,6 +58,8 @@ class Cloud:
         self._log = directory / f"storage_controller-{next(_serial)}.log"
         self._arguments = list(arguments)
         self.environment = dict(environment or {})
+        self.names_database = True
+        """Whether the command line does; else `environment` has to."""
         self._stack = ExitStack()
         self.controller: Process | None = None
         self.api = Api(lambda: self.port)
@@ -142,7 +144,7 @@ class Cloud:
         argv = [
             str(self._executable),
             *("--listen", f"127.0.0.1:{self.port}"),
-            *("--database-url", self.database.url),
+            *(("--database-url", self.database.url) if self.names_database else ()),
             "--dev",
             *("--heartbeat-interval", HEARTBEAT),
             *("--max-offline-interval", MAX_OFFLINE),
