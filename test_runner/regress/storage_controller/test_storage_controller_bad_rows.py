@@ -161,24 +161,26 @@ def test_shards_of_a_node_that_is_left_out_go_elsewhere(make_cloud: MakeCloud) -
 
 @pytest.mark.parametrize("statuses", ['"x"', "{}", '{"0000": "bogus"}'])
 def test_spoilt_while_the_controller_runs(cloud: Cloud, statuses: str) -> None:
-    """I10: reports of other imports are recorded, in the same transaction or not, and the process lives."""
+    """I10: reports of other imports are recorded, in the same transaction too, and the process lives."""
     tenants = [cloud.create_tenant() for _ in range(6)]
     timelines = [cloud.create_import(tenant) for tenant in tenants]
     cloud.execute(
         "UPDATE timeline_imports SET shard_statuses = %s::text::jsonb WHERE timeline_id = %s",
         statuses,
-        timelines[0],
+        timelines[3],
     )
+    # While the first report is being recorded the others gather, and are recorded together.
+    cloud.failpoint("storcon-write-update-import-pre", "1*sleep(300)")
     with ThreadPoolExecutor(6) as pool:
         answers = list(pool.map(lambda i: cloud.report(tenants[i], timelines[i], "Done"), range(6)))
-    assert [status for status, _ in answers] == [500, *[200] * 5]
-    named = f"row of timeline_imports (tenant_id = {tenants[0]}, timeline_id = {timelines[0]}) makes no sense"
-    assert named in answers[0][1]["msg"]
-    assert cloud.fetch(tenants[0], timelines[0])[0] == 500
-    for timeline in timelines[1:]:
+    assert [status for status, _ in answers] == [200, 200, 200, 500, 200, 200]
+    named = f"row of timeline_imports (tenant_id = {tenants[3]}, timeline_id = {timelines[3]}) makes no sense"
+    assert named in answers[3][1]["msg"]
+    assert cloud.fetch(tenants[3], timelines[3])[0] == 500
+    for timeline in (*timelines[:3], *timelines[4:]):
         assert cloud.wait_told(timeline) is None
     assert [i["timeline_id"] for i in cloud.api.ok("GET", "/control/v1/import")] == []
-    assert cloud.told(timelines[0]) == []
+    assert cloud.told(timelines[3]) == []
 
 
 def test_spoilt_while_it_is_created(cloud: Cloud) -> None:
