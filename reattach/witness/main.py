@@ -22,6 +22,7 @@ from reattach.runtime.serve import bind, install_signals
 from reattach.witness.http.listener import open_listener as open_http
 from reattach.witness.postgres.listener import open_listener as open_postgres
 from reattach.witness.s3.connection import Connection
+from reattach.witness.s3.patience import Patience, Watchman
 from reattach.witness.s3.service import BucketService
 from reattach.witness.worlds import OpenListener
 
@@ -68,11 +69,12 @@ class Listener:
         self._sock.close()
 
 
-async def _serve(sock: socket.socket, spool: Path | None) -> None:
+async def _serve(sock: socket.socket, spool: Path | None, patience: Patience) -> None:
     loop = asyncio.get_running_loop()
     stop = install_signals(signal.SIGTERM, signal.SIGINT)
     service = BucketService(loop, spool, FRONTS)
     listener = Listener(service, sock)
+    Watchman(loop, service.connections, patience)
     log.info("listening on %s:%d", *sock.getsockname()[:2])
     await stop.wait()
     listener.close()
@@ -95,6 +97,15 @@ def _arguments(argv: Sequence[str]) -> argparse.Namespace:
         metavar="DIR",
         help="where large objects lie, without a name; default: in memory",
     )
+    parser.add_argument(
+        "--patience",
+        type=float,
+        nargs=3,
+        default=Patience(),
+        metavar=("IDLE", "HEAD", "BODY"),
+        help="seconds after which a connection without a request, a head that is not whole, and a body of "
+        "which nothing more comes are given up; default: %(default)s",
+    )
     return parser.parse_args(argv)
 
 
@@ -114,5 +125,5 @@ def main(argv: Sequence[str] | None = None) -> int:
     if soft < hard:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     with contextlib.closing(sock), asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(_serve(sock, arguments.spool))
+        runner.run(_serve(sock, arguments.spool, Patience(*arguments.patience)))
     return 0

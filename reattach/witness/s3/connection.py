@@ -16,6 +16,7 @@ import time
 from typing import Any, Protocol, TypeVar
 
 from reattach.witness.s3.blob import Pieces
+from reattach.witness.s3.patience import Phase
 from reattach.witness.s3.reader import Intake, RequestReader
 from reattach.witness.s3.request import Request
 from reattach.witness.s3.responses import Response, S3Error, error_response, render_head
@@ -26,6 +27,7 @@ log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
+_UNREAD_BUFFERS = 8
 _RESET = struct.pack("ii", 1, 0)
 _FAILED = S3Error(500, "InternalError", "the bucket failed, see its log")
 
@@ -75,6 +77,8 @@ class Connection:
         self._body: Pieces | None = None
         self._sender = Sender(service.loop, sock, self._sent, self._lost)
         self.link: Link | None = None
+        self.phase: Phase = "idle"
+        self.since = service.loop.time()
         service.connections.add(self)
         service.loop.add_reader(self._fd, self._on_readable)
 
@@ -84,18 +88,32 @@ class Connection:
 
     # Reading
 
+    def expire(self) -> None:
+        """Nothing has come for too long; see `patience`."""
+        if self.phase == "idle":
+            self._close()
+        else:
+            self._reader.expire()
+
     def _on_readable(self) -> None:
         try:
             self._reader.read()
             if self._reader.is_full:
                 self._stop_reading()
         except (BlockingIOError, InterruptedError):
-            pass
+            pass  # it has taken what there was
         except OSError:
             self._lost()
         except Exception:
             log.exception("a connection failed")
             self.abort()
+        self._note_phase()
+
+    def _note_phase(self) -> None:
+        phase = self._reader.phase
+        # A body may take long if it goes on coming, a head may not.
+        if phase != self.phase or phase == "body":
+            self.phase, self.since = phase, self._service.loop.time()
 
     def _continue(self) -> None:
         if not self._closed and not self._reader.is_busy:
@@ -212,6 +230,7 @@ class Connection:
             request.witnessed.end(logged.whole)
         self._reader.release()
         self._task = None
+        self._note_phase()
 
     # Ending
 
@@ -231,6 +250,10 @@ class Connection:
         """Closes in good order; what was handed to the network still arrives."""
         with contextlib.suppress(OSError):
             self._sock.shutdown(socket.SHUT_WR)
+            # What is left unread would reset the connection, and the answer might be lost with it.
+            for _ in range(_UNREAD_BUFFERS):
+                if not self._sock.recv_into(self._service.scratch):
+                    break
         self._lost()
 
     def _lost(self) -> None:

@@ -24,11 +24,14 @@ import re
 from collections.abc import Iterable
 from typing import Any
 from urllib.parse import unquote
+from xml.parsers.expat import ExpatError
 
 from reattach.api.bucket import Operation
+from reattach.witness.s3 import xml_bodies
 from reattach.witness.s3.blob import MemoryBlob
+from reattach.witness.s3.policies import check_policy
 from reattach.witness.s3.request import Request
-from reattach.witness.s3.responses import Response, S3Error, bytes_response
+from reattach.witness.s3.responses import Response, S3Error, bytes_response, malformed_xml
 from reattach.witness.s3.store import Bucket, Checksum, Store, StoredObject
 
 log = logging.getLogger(__name__)
@@ -43,6 +46,11 @@ _OF_UPLOADS = frozenset(
         Operation.LIST_PARTS,
     }
 )
+_MAX_DOCUMENT = 8 << 20
+_OBJECT_DOCUMENTS = frozenset({"acl", "tagging", "retention", "legal-hold", "restore", "select"})
+_NOT_UNDERSTOOD = (ExpatError, KeyError, IndexError, ValueError, TypeError, AttributeError, RecursionError)
+"""What moto raises for a request that it takes for another one."""
+
 _SERVICE = re.compile(r"Credential=[^/]+/[^/]+/[^/]+/([a-z0-9-]+)/")
 # Describe the transfer, which is over when moto gets the body.
 _TRANSFER_HEADERS = frozenset(
@@ -86,6 +94,7 @@ class MotoBridge:
 
     async def answer(self, request: Request) -> Response:
         """Raises S3Error."""
+        _check(request)
         loop = asyncio.get_running_loop()
         async with self._lock:
             if self._moto is None:
@@ -99,6 +108,9 @@ class MotoBridge:
                 status, headers, body = await loop.run_in_executor(None, self._call, request)
             finally:
                 self._take_over(request, scope)
+            bucket = self._store.buckets.get(request.bucket)
+            if bucket is not None and status < 300 and _configures(request):
+                bucket.moto_answers = True
         return _response(request, status, headers, body)
 
     def forget(self) -> None:
@@ -151,7 +163,13 @@ class MotoBridge:
             return self._moto.call(service, request.method, request.target, headers, body)  # type: ignore[no-any-return]
         except (self._moto.Unknown, NotImplementedError) as e:
             raise S3Error(501, "NotImplemented", str(e)) from e
+        except _NOT_UNDERSTOOD as e:
+            log.info("moto does not understand %s %s: %r", request.method, request.target, e)
+            raise _not_understood(request, e) from e
         except Exception as e:
+            status = getattr(e, "code", None)
+            if isinstance(status, int) and 400 <= status < 500:
+                raise S3Error(status, type(e).__name__, str(e)) from e  # an HTTP error that nobody caught
             log.exception("moto failed on %s %s", request.method, request.path)
             raise S3Error(500, "InternalError", f"moto failed: {type(e).__name__}: {e}") from e
 
@@ -174,8 +192,6 @@ class MotoBridge:
         for key in keys:
             self._take_over_key(bucket, key, their_bucket.keys.get(key), request)
         bucket.moto_uploads = set(their_bucket.multiparts)
-        if request.method in ("PUT", "POST", "DELETE") and not request.key and _configures(request):
-            bucket.moto_answers = True
         self._moto.forget_garbage()
 
     def _take_over_key(self, bucket: Bucket, key: str, theirs: Any, request: Request) -> None:
@@ -206,8 +222,33 @@ class MotoBridge:
         bucket.put(key, obj)
 
 
+def _check(request: Request) -> None:
+    """Refuses what moto would take, and fail of it later or answer wrongly. Raises S3Error."""
+    if request.operation in _READS and "partNumber" in request.query:
+        raise S3Error(501, "NotImplemented", "Parts of this object cannot be read alone")
+    is_document = not request.key or bool(_OBJECT_DOCUMENTS & request.query.keys())
+    if request.method not in ("PUT", "POST") or request.body is None or not request.query or not is_document:
+        return
+    if request.body.size > _MAX_DOCUMENT:
+        raise malformed_xml()
+    raw = request.body.open(0, request.body.size).read()
+    if "policy" in request.query:
+        check_policy(raw)
+    elif xml_bodies.has_doctype(raw):
+        raise malformed_xml()
+
+
+def _not_understood(request: Request, error: Exception) -> S3Error:
+    """moto fails of documents, parameters and headers that are not as it expects them."""
+    if request.query and request.body is not None and request.body.size:
+        return malformed_xml()
+    return S3Error(400, "InvalidRequest", f"The request is not valid: {type(error).__name__}: {error}")
+
+
 def _configures(request: Request) -> bool:
-    """Whether a write on a bucket is about its settings, or creates one with settings."""
+    """Whether it is a write on a bucket about its settings, or one that creates it with settings."""
+    if request.method not in ("PUT", "POST", "DELETE") or request.key:
+        return False
     return (bool(request.query) and "delete" not in request.query) or any(
         name.startswith(("x-amz-bucket-object-lock", "x-amz-acl", "x-amz-object-ownership"))
         for name in request.headers

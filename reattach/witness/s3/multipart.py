@@ -18,6 +18,7 @@ from reattach.witness.s3.objects import (
     local_name,
     local_text,
     parse_xml,
+    part_number,
 )
 from reattach.witness.s3.request import Request
 from reattach.witness.s3.responses import (
@@ -35,7 +36,6 @@ if TYPE_CHECKING:
     from reattach.witness.s3.digests import Digests
 
 _MIN_PART_BYTES = 5 << 20
-_MAX_PART = 10_000
 _COPY_RANGE = re.compile(r"bytes=(\d+)-(\d+)")
 
 
@@ -45,14 +45,6 @@ def _find_upload(bucket: Bucket, request: Request) -> Upload:
     if upload is None or upload.key != request.key:
         raise no_such_upload(upload_id)
     return upload
-
-
-def _part_number(request: Request) -> int:
-    text = request.query["partNumber"]
-    if not (text.isdigit() and text.isascii()) or not 1 <= int(text) <= _MAX_PART:
-        message = f"Part number must be an integer between 1 and {_MAX_PART}, inclusive"
-        raise invalid_argument(message, "partNumber", text)
-    return int(text)
 
 
 def create_multipart_upload(store: Store, request: Request) -> Response:
@@ -73,7 +65,7 @@ def create_multipart_upload(store: Store, request: Request) -> Response:
 
 def upload_part(store: Store, request: Request, of_body: Digests) -> Response:
     upload = _find_upload(find_bucket(store, request.bucket), request)
-    number = _part_number(request)
+    number = part_number(request)
     checksum = digests.verify(request, of_body)
     assert request.body is not None
     upload.parts[number] = Part(request.body, of_body.md5, checksum)
@@ -86,7 +78,7 @@ def upload_part(store: Store, request: Request, of_body: Digests) -> Response:
 def part_to_copy(store: Store, request: Request) -> SlicedBlob:
     """The bytes that an UploadPartCopy takes. Raises S3Error."""
     _find_upload(find_bucket(store, request.bucket), request)
-    _part_number(request)
+    part_number(request)
     source = copy_source(store, request)
     wanted = request.headers.get("x-amz-copy-source-range")
     if wanted is None:
@@ -103,7 +95,7 @@ def upload_part_copy(store: Store, request: Request, of_body: Digests) -> Respon
     upload = _find_upload(find_bucket(store, request.bucket), request)
     assert request.body is not None
     part = Part(request.body, of_body.md5, None)
-    upload.parts[_part_number(request)] = part
+    upload.parts[part_number(request)] = part
     content = f'<ETag>"{part.etag}"</ETag><LastModified>{iso_time(part.modified)}</LastModified>'
     return xml_response("CopyPartResult", content, [("ETag", f'"{part.etag}"')])
 
@@ -122,6 +114,7 @@ def complete_multipart_upload(store: Store, request: Request) -> Response:
     obj = StoredObject(
         blob, etag, upload.headers, checksum=_whole_checksum(upload, parts), upload_id=upload.id
     )
+    obj.part_sizes = tuple(part.blob.size for part in parts)
     bucket.put(upload.key, obj)
     del bucket.uploads[upload.id]
     return _completed(bucket, upload.key, obj)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import parse_qs, unquote
 from xml.etree import ElementTree
 
-from reattach.witness.s3 import digests
+from reattach.witness.s3 import digests, xml_bodies
 from reattach.witness.s3.blob import BlobChanged, Pieces
 from reattach.witness.s3.conditions import (
     UnsatisfiableRange,
@@ -33,6 +33,8 @@ from reattach.witness.s3.store import Bucket, Checksum, Store, StoredObject
 
 if TYPE_CHECKING:
     from reattach.witness.s3.digests import Digests
+
+MAX_PART = 10_000
 
 _KEPT_HEADERS = frozenset(
     {
@@ -101,8 +103,9 @@ def _read(store: Store, request: Request, *, with_body: bool) -> Response:
     if is_not_modified(headers, obj.etag, obj.modified):
         return Response(304, (("ETag", f'"{obj.etag}"'), ("Last-Modified", obj.last_modified)), length=None)
     size = obj.blob.size
+    part = _wanted_part(obj, request)
     try:
-        wanted = resolve_range(headers.get("range"), size)
+        wanted = resolve_range(headers.get("range"), size) if part is None else part
     except UnsatisfiableRange:
         raise S3Error(
             416,
@@ -113,8 +116,10 @@ def _read(store: Store, request: Request, *, with_body: bool) -> Response:
     request.logged.byte_range = wanted
     start, end = wanted or (0, size)
     extra: list[tuple[str, str]] = []
-    if wanted is not None:
+    if wanted is not None and size:
         extra.append(("Content-Range", f"bytes {start}-{end - 1}/{size}"))
+    if part is not None and len(obj.part_sizes) > 1:
+        extra.append(("x-amz-mp-parts-count", str(len(obj.part_sizes))))
     if obj.checksum is not None and end - start == size and headers.get("x-amz-checksum-mode") == "ENABLED":
         extra += checksum_headers(obj.checksum)
     head = obj.head
@@ -124,6 +129,36 @@ def _read(store: Store, request: Request, *, with_body: bool) -> Response:
     if with_body and end > start:
         response.body = open_blob(obj, start, end)
     return response
+
+
+def _wanted_part(obj: StoredObject, request: Request) -> tuple[int, int] | None:
+    """The range of the part that a GET or HEAD asks for. Raises S3Error."""
+    if "partNumber" not in request.query:
+        return None
+    number = part_number(request)
+    if "range" in request.headers:
+        raise S3Error(
+            400, "InvalidRequest", "Cannot specify both Range header and partNumber query parameter"
+        )
+    sizes = obj.part_sizes or (obj.blob.size,)
+    if number > len(sizes):
+        raise S3Error(
+            416,
+            "InvalidPartNumber",
+            "The requested partnumber is not satisfiable",
+            details=[("ActualPartCount", str(len(sizes))), ("PartNumberRequested", str(number))],
+        )
+    start = sum(sizes[: number - 1])
+    return start, start + sizes[number - 1]
+
+
+def part_number(request: Request) -> int:
+    """Raises S3Error."""
+    text = request.query["partNumber"]
+    if not (text.isdigit() and text.isascii() and len(text) < 9) or not 1 <= int(text) <= MAX_PART:
+        message = f"Part number must be an integer between 1 and {MAX_PART}, inclusive"
+        raise invalid_argument(message, "partNumber", text)
+    return int(text)
 
 
 def _overridden(head: bytes, query: dict[str, str]) -> bytes:
@@ -236,12 +271,9 @@ def parse_xml(request: Request) -> ElementTree.Element:
     """The request's body. Raises S3Error."""
     if request.body is None or request.body.size > 8 << 20:
         raise malformed_xml()
-    raw = request.body.open(0, request.body.size).read()
-    if b"<!DOCTYPE" in raw or b"<!ENTITY" in raw:
-        raise malformed_xml()  # entities could make a short text long
     try:
-        return ElementTree.fromstring(raw)
-    except ElementTree.ParseError as e:
+        return xml_bodies.parse(request.body.open(0, request.body.size).read())
+    except xml_bodies.BadXml as e:
         raise malformed_xml() from e
 
 

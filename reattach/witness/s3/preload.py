@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from reattach.api.bucket import Preload, PreloadResult
 from reattach.witness.s3.blob import PathBlob
 from reattach.witness.s3.buckets import DEFAULT_REGION
-from reattach.witness.s3.store import Store, StoredObject, surrogate_etag
+from reattach.witness.s3.store import MAX_KEY_BYTES, Store, StoredObject, surrogate_etag
 
 _Ancestors = tuple[tuple[int, int], ...]
 
@@ -45,7 +45,8 @@ def _objects(directory: str, prefix: str, left_out: list[str]) -> Iterator[tuple
             path = place + entry.name
             try:
                 key = prefix + path
-                key.encode()
+                if len(key.encode()) > MAX_KEY_BYTES:
+                    raise PreloadError(f"a key of more than {MAX_KEY_BYTES} bytes: {key}")
                 found = entry.stat()
                 if stat.S_ISDIR(found.st_mode):
                     identity = found.st_dev, found.st_ino

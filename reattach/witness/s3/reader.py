@@ -11,6 +11,7 @@ import httptools
 from reattach.api.bucket import CONTROL_PREFIX, LoggedRequest
 from reattach.witness.s3.body import MAX_BODY_BYTES, BadBody, Receiver
 from reattach.witness.s3.http_parsing import ChunkedBody, Head
+from reattach.witness.s3.patience import Phase
 from reattach.witness.s3.request import BadTarget, Request, parse_request
 from reattach.witness.s3.responses import S3Error
 
@@ -62,6 +63,24 @@ class RequestReader:
     def is_busy(self) -> bool:
         """Whether a request's body is on its way, or the request is with whoever answers it."""
         return self._handed_over or self._receiver is not None
+
+    @property
+    def phase(self) -> Phase:
+        """What it waits for."""
+        if self._handed_over:
+            return "answer"
+        if self._receiver is not None:
+            return "body"
+        return "head" if self._ahead else "idle"
+
+    def expire(self) -> None:
+        """Refuses a request that is not here whole, as too much time has passed."""
+        if self.logged is None:
+            self._begin_log()
+        message = (
+            "Your socket connection to the server was not read from or written to within the timeout period."
+        )
+        self._refuse(S3Error(400, "RequestTimeout", message))
 
     @property
     def has_more(self) -> bool:
@@ -125,12 +144,12 @@ class RequestReader:
     def next_request(self) -> None:
         """Looks for a request's head in what has been read. Raises OSError."""
         end = self._ahead.find(b"\r\n\r\n")
+        if (end if end >= 0 else len(self._ahead)) > _MAX_HEAD:
+            self._begin_log()
+            message = "Your request headers are too large."
+            self._refuse(S3Error(431, "RequestHeaderSectionTooLarge", message))
+            return
         if end < 0:
-            if len(self._ahead) > _MAX_HEAD:
-                self._begin_log()
-                self._refuse(
-                    S3Error(431, "RequestHeaderSectionTooLarge", "Your request headers are too large.")
-                )
             return
         raw = bytes(self._ahead[: end + 4])
         del self._ahead[: end + 4]
@@ -169,6 +188,9 @@ class RequestReader:
             self._refuse(S3Error(400, "InvalidRequest", "Content-Length is not a number"))
             return
         length = None if coded else int(text)
+        if headers.get("expect", "").lower() == "100-continue" and not self._ahead:
+            # Also if there is no body to wait for: some clients take the next answer for this one otherwise.
+            self._sock.send(b"HTTP/1.1 100 Continue\r\n\r\n")
         if length == 0:
             self._hand_over()
             return
@@ -187,8 +209,6 @@ class RequestReader:
         except OSError as e:
             self._refuse(S3Error(500, "InternalError", f"cannot spool the body: {e.strerror}"))
             return
-        if headers.get("expect", "").lower() == "100-continue" and not self._ahead:
-            self._sock.send(b"HTTP/1.1 100 Continue\r\n\r\n")
         if coded:
             self._chunked = ChunkedBody(self._receiver, raw_head)
         self._take_ahead()

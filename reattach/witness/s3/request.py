@@ -30,7 +30,8 @@ _OVERRIDES = frozenset(
 
 # What each lean operation can take besides what its choice needs; a request with any more is moto's.
 _PARAMETERS: dict[Operation, frozenset[str]] = {
-    Operation.GET_OBJECT: _OVERRIDES,
+    Operation.GET_OBJECT: _OVERRIDES | {"partNumber"},
+    Operation.HEAD_OBJECT: frozenset({"partNumber"}),
     Operation.UPLOAD_PART: frozenset({"partNumber", "uploadId"}),
     Operation.UPLOAD_PART_COPY: frozenset({"partNumber", "uploadId"}),
     Operation.CREATE_MULTIPART_UPLOAD: frozenset({"uploads"}),

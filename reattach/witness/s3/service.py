@@ -23,7 +23,7 @@ from reattach.witness.s3.request import Request
 from reattach.witness.s3.request_log import RequestLog
 from reattach.witness.s3.responses import Response, S3Error, error_response
 from reattach.witness.s3.rules import ActiveRule, Rules, Snapshot, prepare, spoil, status_error
-from reattach.witness.s3.store import Store
+from reattach.witness.s3.store import MAX_KEY_BYTES, Store
 from reattach.witness.s3.witnessed import Witnessed, decided
 from reattach.witness.world import GO_ON
 from reattach.witness.worlds import OpenListener, Worlds
@@ -90,6 +90,7 @@ class BucketService:
 
     def answer_now(self, request: Request, connection: Connection) -> Response | None:
         """See `connection.Service`. The path of almost every request of an import."""
+        self._check_key(request)
         witnessed = self._witness(request, connection)
         if witnessed is None:
             return self._carry_out_now(request)
@@ -121,6 +122,11 @@ class BucketService:
         if connection.link is not None:
             connection.link.world.disconnect(connection.link)
             connection.link = None
+
+    def _check_key(self, request: Request) -> None:
+        if len(request.key) > MAX_KEY_BYTES // 4 and (size := len(request.key.encode())) > MAX_KEY_BYTES:
+            details = [("Size", str(size)), ("MaxSizeAllowed", str(MAX_KEY_BYTES))]
+            raise S3Error(400, "KeyTooLongError", "Your key is too long", details=details)
 
     def _carry_out_now(self, request: Request) -> Response | None:
         if self.rules or self._moto.wants(request):

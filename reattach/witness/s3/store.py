@@ -12,6 +12,7 @@ from functools import lru_cache
 
 from reattach.witness.s3.blob import Blob
 
+MAX_KEY_BYTES = 1024
 DEFAULT_CONTENT_TYPE = "binary/octet-stream"
 
 
@@ -31,7 +32,8 @@ class StoredObject:
 
     `headers` are those that a GET gives back (Content-Type, x-amz-meta-...). `modified` is Unix time.
     `moto_key` is moto's form of the object once moto has seen it, and `moto_answers` says that moto knows
-    more of it than is kept here (tags, an ACL, ...), so that moto must answer its GET and HEAD.
+    more of it than is kept here (tags, an ACL, ...), so that moto must answer its GET and HEAD. `part_sizes`
+    are those of a multipart upload's parts, empty for an object that was written at once.
     """
 
     __slots__ = (
@@ -44,6 +46,7 @@ class StoredObject:
         "modified",
         "moto_answers",
         "moto_key",
+        "part_sizes",
         "storage_class",
         "upload_id",
     )
@@ -65,6 +68,7 @@ class StoredObject:
         self.upload_id = upload_id
         self.modified = time.time() if modified is None else modified
         self.storage_class = "STANDARD"
+        self.part_sizes: tuple[int, ...] = ()
         self.moto_key: object | None = None
         self.moto_answers = False
         self._listing: str | None = None

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from xml.etree import ElementTree
 
 import msgspec
 
 from reattach.api.bucket import Operation
 from reattach.api.history import Attributes
+from reattach.witness.s3 import xml_bodies
 from reattach.witness.s3.connection import ClientGone, Connection
 from reattach.witness.s3.request import Request
 from reattach.witness.s3.responses import Response
@@ -129,8 +129,8 @@ def _json(raw: bytes) -> Attributes:
 def _keys(raw: bytes) -> list[str]:
     # What is no such document is refused when it is performed.
     try:
-        root = ElementTree.fromstring(raw)
-    except ElementTree.ParseError:
+        root = xml_bodies.parse(raw)
+    except xml_bodies.BadXml:
         return []
     return [child.text or "" for entry in root for child in entry if child.tag.rpartition("}")[2] == "Key"]
 
