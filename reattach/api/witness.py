@@ -16,6 +16,7 @@ one history. Worlds know nothing of each other; ending one closes its listeners.
 | POST `/_control/worlds/{id}/steps` | NewSteps | StepsState |
 | GET `/_control/worlds/{id}/steps?happened=&timeout=` | | StepsState, when so many have happened |
 | POST `/_control/worlds/{id}/steps/{n}/release` | | StepsState |
+| DELETE `/_control/worlds/{id}/steps/{n}?release=` | | StepsState; it happens no more |
 | DELETE `/_control/worlds/{id}/steps` | | StepsState, as they were; all are released |
 """
 

@@ -276,6 +276,14 @@ class World:
         for number in list(step.held):
             self._let_go(step, number)
 
+    def disarm(self, step_id: int, release: bool) -> None:
+        """The step happens no more; with `release` it lets everybody go. Raises LookupError."""
+        if release:
+            self.release(step_id)
+        for step in self._steps:
+            if step.id == step_id:
+                step.armed = False
+
     def clear_steps(self) -> StepsState:
         """Forgets all steps and partitions, and lets everybody go. Returns what was."""
         state = self.steps_state()

@@ -162,6 +162,14 @@ class Worlds:
             raise WorldError(404, str(e.args[0])) from e
         return world.steps_state()
 
+    def disarm(self, number: int, step: int, release: bool) -> StepsState:
+        world = self._room(number).world
+        try:
+            world.disarm(step, release)
+        except LookupError as e:
+            raise WorldError(404, str(e.args[0])) from e
+        return world.steps_state()
+
     def clear_steps(self, number: int) -> StepsState:
         return self._room(number).world.clear_steps()
 

@@ -10,14 +10,14 @@ from reattach.api.import_status import Done, Error, InProgress, ShardImportProgr
 from reattach.api.upcall import PutImportStatusRequest
 from reattach.fixtures.control_plane import ControlPlane
 from reattach.fixtures.imports.bucket import ImportBucket
-from reattach.fixtures.imports.handle import ImportTimeline, after_job
+from reattach.fixtures.imports.handle import ImportTimeline, Point, after_job
 from reattach.fixtures.imports.run import ImportProgress
 from reattach.fixtures.neon_fixtures import NeonEnvBuilder, PageserverImportConfig
 
 JOB_SIZE = 512 * 1024
 
 
-def interrupt_after(timeline: ImportTimeline, job: int, then_hold: str | None) -> ImportProgress:
+def interrupt_after(timeline: ImportTimeline, job: int, then_hold: Point | None) -> ImportProgress:
     """Waits until every shard has taken `job`, and kills its pageserver. Returns what was recorded."""
     timeline.wait_at(after_job(job))
     stopped_at = timeline.progress()

@@ -8,7 +8,13 @@ import pytest
 
 from reattach.fixtures.control_plane import ControlPlane, Upcall
 from reattach.fixtures.imports.bucket import ImportBucket
-from reattach.fixtures.imports.handle import BEFORE_ACTIVATION, BEFORE_DONE, BEFORE_FIRST_JOB, after_job
+from reattach.fixtures.imports.handle import (
+    BEFORE_ACTIVATION,
+    BEFORE_DONE,
+    BEFORE_FIRST_JOB,
+    Point,
+    after_job,
+)
 from reattach.fixtures.neon_fixtures import NeonEnvBuilder, PageserverImportConfig
 from reattach.fixtures.remote_storage import RemoteStorageKind, available_remote_storages
 
@@ -31,7 +37,7 @@ def test_import_resume_stopped(
     neon_env_builder: NeonEnvBuilder,
     import_bucket: ImportBucket,
     control_plane: ControlPlane,
-    point: str,
+    point: Point,
     recorded: int | None,
     shard_count: int,
 ) -> None:

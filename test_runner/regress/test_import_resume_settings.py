@@ -97,7 +97,6 @@ def test_import_resume_after_migration(
     stopped_at = timeline.progress()
     origin = timeline.pageserver_of(0)
     destination = next(one for one in env.pageservers if one.id != origin.id)
-    destination.http_client().configure_failpoints((after_job(6), "off"))
     timeline.migrate(0, destination)
 
     run = timeline.wait_done()

@@ -9,13 +9,15 @@ import pytest
 
 from reattach.fixtures.control_plane import ControlPlane
 from reattach.fixtures.imports.bucket import ImportBucket
-from reattach.fixtures.imports.handle import BEFORE_DONE, BEFORE_FIRST_JOB, after_job
+from reattach.fixtures.imports.handle import BEFORE_DONE, BEFORE_FIRST_JOB, Point, after_job
 from reattach.fixtures.neon_fixtures import NeonEnvBuilder, PageserverImportConfig
 from test_runner.regress.interruptions import INTERRUPTIONS, Interruption, pageserver_killed
 
 SHARD_COUNTS = [0, 2, 4, 8]
 JOB_SIZE = 512 * 1024
 LARGER_THAN_THE_PLAN = 1000
+
+AFTER_6 = after_job(6)
 
 
 @pytest.mark.parametrize("shard_count", SHARD_COUNTS, ids=lambda count: f"{count}_shards")
@@ -64,7 +66,7 @@ def test_points_and_interruptions(
     neon_env_builder: NeonEnvBuilder,
     import_bucket: ImportBucket,
     control_plane: ControlPlane,
-    point: str,
+    point: Point,
     interrupt: Interruption,
 ) -> None:
     """I5: with several shards, each at its own place."""
@@ -79,7 +81,7 @@ def _interrupt_and_resume(
     control_plane: ControlPlane,
     *,
     interrupt: Interruption = pageserver_killed,
-    point: str = after_job(6),
+    point: Point = AFTER_6,
     shard_count: int,
     threshold: int = 4,
     concurrency: int = 4,

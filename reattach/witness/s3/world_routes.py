@@ -29,6 +29,7 @@ class WorldRoutes:
             ("POST", "worlds/{}/steps"): self._add_steps,
             ("GET", "worlds/{}/steps"): self._steps,
             ("POST", "worlds/{}/steps/{}/release"): self._release,
+            ("DELETE", "worlds/{}/steps/{}"): self._disarm,
             ("DELETE", "worlds/{}/steps"): self._clear_steps,
         }
 
@@ -80,6 +81,10 @@ class WorldRoutes:
 
     async def _release(self, request: Request, _: Waits, numbers: Numbers) -> object:
         return self._worlds.release(numbers[0], numbers[1])
+
+    async def _disarm(self, request: Request, _: Waits, numbers: Numbers) -> object:
+        release = number(request.query, "release", 1) > 0
+        return self._worlds.disarm(numbers[0], numbers[1], release)
 
     async def _clear_steps(self, request: Request, _: Waits, numbers: Numbers) -> object:
         return self._worlds.clear_steps(numbers[0])
