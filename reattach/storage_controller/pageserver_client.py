@@ -283,7 +283,7 @@ class PageserverClient:
             f"/v1/tenant/{shard}/wait_lsn",
             body=codec.encode(
                 {
-                    "timelines": {str(timeline): str(lsn) for timeline, lsn in lsns.items()},
+                    **{str(timeline): str(lsn) for timeline, lsn in lsns.items()},
                     "timeout": {"secs": 10, "nanos": 0},
                 }
             ),

@@ -6,24 +6,24 @@ import copy
 from dataclasses import replace
 from typing import Any
 
-import msgspec
 from starlette.requests import Request
 
 from reattach.api.controller import TenantConfigRequest
-from reattach.api.ids import TenantShardId
+from reattach.api.ids import TenantShardId, TimelineId
 from reattach.api.location import (
     LocationConfig,
     LocationConfigMode,
     TenantLocationConfigResponse,
     TenantShardLocation,
 )
+from reattach.api.lsn import Lsn
 from reattach.pageserver.http.api import TENANT, Api, Endpoint, shard_id
 from reattach.pageserver.secondary.upload import upload_heatmap
 from reattach.pageserver.tenant.effective_config import effective_config
 from reattach.pageserver.tenant.location import LocationConf
 from reattach.pageserver.tenant.shard import TenantShard
 from reattach.pageserver.tenant.state import Phase
-from reattach.runtime.errors import ResourceUnavailable
+from reattach.runtime.errors import BadRequest, ResourceUnavailable
 from reattach.runtime.failpoints import failpoints
 from reattach.runtime.http import BOOLEAN, WHOLE, Query, parse_bool, parse_milliseconds
 
@@ -115,15 +115,23 @@ async def heatmap_upload(api: Api, request: Request) -> object:
     return None
 
 
-class _WaitLsn(msgspec.Struct, frozen=True):
-    timelines: dict[str, str]
-    timeout: Any = None
-
-
-async def wait_lsn(api: Api, request: Request, body: _WaitLsn) -> object:
-    """No timeline here ever advances, so there is nothing to wait for."""
+async def wait_lsn(api: Api, request: Request, body: dict[str, Any]) -> object:
+    """`{"<timeline>": "<lsn>", …, "timeout": …}`. No timeline here advances: there is nothing to wait for."""
+    for timeline, lsn in body.items():
+        if timeline != "timeout":
+            _check_lsn(timeline, lsn)
+    if "timeout" not in body:
+        raise BadRequest("`timeout` is missing")
     await api.attached(request)
     return None
+
+
+def _check_lsn(timeline: str, lsn: Any) -> None:
+    try:
+        TimelineId(timeline)
+        Lsn.from_json(lsn)
+    except (ValueError, TypeError) as e:
+        raise BadRequest(f"not a timeline's LSN: {timeline}: {lsn}: {e}") from e
 
 
 # Tenant configuration
