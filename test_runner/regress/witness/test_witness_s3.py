@@ -16,6 +16,7 @@ from reattach.api.history import Answered, Arrived, Dropped, Ended, Happened, Pe
 from reattach.api.plan import InFlight, PlanError, Step
 from reattach.fixtures.bucket.server import BucketServer
 from reattach.fixtures.processes import Launcher, Process
+from reattach.fixtures.waiting import wait_until
 from reattach.fixtures.witness.world import World
 
 PUT = "loader > s3: put-object a"
@@ -145,6 +146,12 @@ def test_what_it_had_in_flight(
     other.put_object(Bucket=bucket, Key="b", Body=b"")
     assert process.wait(10) == -signal.SIGKILL
     world.clear_steps()
+
+    def is_over() -> None:
+        first = world.history().effects()[0]
+        assert first.performed is not None or first.dropped is not None, "it is still under way"
+
+    wait_until(is_over, timeout=10, interval=0.01)
     assert exists(bucket_server, bucket, "a") is (in_flight is InFlight.PERFORM)
 
 
