@@ -19,13 +19,14 @@ from reattach.api.history import (
     Happened,
     History,
     Line,
+    Mark,
     Performed,
     encode_line,
     load,
 )
 from reattach.api.plan import PlanError, Step, Verb
 from reattach.api.witness import StepsState, StepState, WorldState
-from reattach.fixtures.subjects.port import Finding, Offer, Outcome
+from reattach.fixtures.subjects.port import Code, Finding, Offer, Outcome
 
 PUT = EffectClass("job", "store", "put", "item")
 CHECKPOINT = EffectClass("job", "store", "put", "checkpoint")
@@ -79,6 +80,9 @@ class FakeWorld:
 
     def release(self, step: int) -> None:
         pass
+
+    def mark(self, what: str, text: str = "", facts: Mapping[str, object] | None = None) -> None:
+        self.write(Mark(at=0, what=what, text=text, facts=dict(facts or {})))
 
     def state(self) -> WorldState:
         return WorldState(id=1, effects=self.effects)
@@ -226,5 +230,5 @@ class FakeJob:
         if self.items > 6:
             yield "6 items", replace(self, items=6, attempts=[], answers=[])
 
-    def code(self) -> tuple[Sequence[str], str]:
-        return ["from mine import FakeJob"], f"FakeJob(items={self.items})"
+    def code(self) -> Code:
+        return Code(f"job(items={self.items})", ("job",))

@@ -100,6 +100,7 @@ def test_random_plans_are_long_and_leave_no_cell_out(shape: Shape) -> None:
     [
         "at job > store: put item #2, after: kill job",
         "at job > db: commit insert a; update b +1, before: answer 503",
+        'at job > db: post status #1 where "completed":(4|8),, after: lose answer',
         "at job > store: put a, before: b #1, before: partition a b; kill job (in flight performed)",
     ],
 )

@@ -67,7 +67,8 @@ def test_a_failure_leaves_all_that_is_needed_to_see_it_again(tmp_path: Path) -> 
     test = (failure.folder / "test_regression.py").read_text()
     assert len(test.splitlines()) <= 15
     compile(test, "test_regression.py", "exec")
-    assert "explore(FakeJob(items=6)).assert_survives(" in test
+    assert "def test_fake_survives(replay, job):" in test
+    assert "job(items=6)," in test
 
 
 def test_a_known_failure_hides_nothing_else(tmp_path: Path) -> None:

@@ -1,0 +1,111 @@
+"""Explorations of a real process that writes a bucket: right, and wrong in several ways."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from reattach.api.effects import Front, NameRule
+from reattach.fixtures.explore.explorer import Explorer
+from reattach.fixtures.explore.plugin import DidNotSurvive, Exploration, NothingObserved, Replay
+from reattach.fixtures.subjects.command import Command, JobBucket
+from reattach.fixtures.subjects.port import Subject
+
+COPIER = Path(__file__).with_name("copier.py")
+ITEMS, EVERY = 6, 2
+# Items are alike; the numbers in their keys would make each a class of its own.
+NAMES = (
+    NameRule(front=Front.S3, method="PutObject", target=r"[^/]+/item-.*", verb="put", subject="item"),
+    NameRule(front=Front.S3, method="PutObject", target=r"[^/]+/(?P<key>.*)", verb="put", subject="{key}"),
+)
+PUT = "job > s3: put"
+
+MakeCopier = Callable[..., Command]
+
+
+@pytest.fixture
+def copier(job_bucket: JobBucket) -> MakeCopier:
+    def check(items: int) -> None:
+        lost = [n for n in range(items) if f"item-{n:03}" not in job_bucket.keys()]  # noqa: SIM118
+        assert not lost, f"items {lost} are lost"
+
+    def make(bug: str = "none", items: int = ITEMS, **settings: object) -> Command:
+        smaller = [("4 items", make(bug, 4, **settings))] if items > 4 else []
+        argv = [sys.executable, "-S", str(COPIER), job_bucket.name, str(items), str(EVERY), bug]
+        return Command(
+            argv,
+            check=lambda: check(items),
+            through=[job_bucket],
+            names=NAMES,
+            checkpoint=f"{PUT} checkpoint",
+            smaller=smaller,
+            **settings,  # type: ignore[arg-type]
+        )
+
+    return make
+
+
+def first_failure(explorer: Explorer) -> tuple[str, ...]:
+    """Explores until something fails. The steps to which that was reduced."""
+    for tried in explorer.runs():
+        if tried.failure is not None:
+            reduced = tried.failure.reduced
+            assert (reduced.confirmed, reduced.of) == (3, 3)
+            return tuple(f"{step.at} {step.when}" for step in reduced.plan.steps)
+    raise AssertionError(f"nothing was found: {explorer.report.summary()}")
+
+
+def test_a_right_job_survives(explore: Callable[[Subject], Exploration], copier: MakeCopier) -> None:
+    report = explore(copier(faults=("kill", "terminate", "network"))).assert_survives_every_crash()
+    hit, unreachable, untried = report.coverage.numbers()
+    assert (unreachable, untried) == (0, 0)
+    assert hit > 50
+    # A guess was wrong, and the point was tried again.
+    assert report.unknown.keys() <= {"never happened", "did nothing"}
+
+
+@pytest.mark.parametrize(
+    ("bug", "steps"), [("checkpoint first", 1), ("resume 2 skips", 2), ("resume 3 skips", 3)]
+)
+def test_a_bug_is_reduced_to_the_interruptions_it_needs(
+    copier: MakeCopier, bug: str, steps: int, test_output_dir: Path
+) -> None:
+    explorer = Explorer(copier(bug), test_output_dir / "explore", budget=120)
+    assert len(first_failure(explorer)) == steps
+
+
+def test_a_failure_is_repeated_by_its_text(copier: MakeCopier, replay: Replay) -> None:
+    step = f"at {PUT} checkpoint #1, after: kill job"
+    with pytest.raises(DidNotSurvive, match=r"wrong result: .* items \[0, 1\] are lost"):
+        replay(copier("checkpoint first"), step)
+    replay(copier(), step)
+    with pytest.raises(
+        NothingObserved, match="step 1, at 'job > s3: put checkpoin #9', never happened; the nea"
+    ):
+        replay(copier(), f"at {PUT} checkpoin #9, after: kill job")
+
+
+@pytest.mark.parametrize(
+    ("bug", "settings", "expected"),
+    [
+        ("exits", {}, "stuck: 4 runs, one after the other, failed; it exited with 1"),
+        ("gives up", {"loud": "person"}, "failed loudly: it asks for a person"),
+        ("never checkpoints", {"at_most_again": 2}, "did too much again: "),
+    ],
+)
+def test_outcomes_are_told_apart(
+    copier: MakeCopier, replay: Replay, bug: str, settings: dict[str, object], expected: str, tmp_path: Path
+) -> None:
+    job = copier(bug, **settings)
+    for _ in Explorer(job, tmp_path / "reference", budget=0).runs():
+        pass
+    with pytest.raises(DidNotSurvive, match=expected):
+        replay(job, f"at {PUT} item #5, before: kill job")
+
+
+def test_who_may_fail_loudly_may(copier: MakeCopier, replay: Replay) -> None:
+    step = f"at {PUT} item #5, before: kill job"
+    replay(copier("gives up", loud="person", may_fail_loudly=True), step)
