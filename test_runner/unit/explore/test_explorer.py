@@ -45,8 +45,8 @@ def test_a_right_job_survives_everywhere(tmp_path: Path) -> None:
 )
 def test_a_bug_is_found_and_reduced(bug: str, steps: int, tmp_path: Path) -> None:
     """As many steps are left as interruptions are needed."""
-    explorer = explore(FakeJob(bug=bug), tmp_path)
-    failure = explorer.report.failures[0]
+    runs = Explorer(FakeJob(bug=bug), tmp_path, budget=60).runs()
+    failure = next(tried.failure for tried in runs if tried.failure is not None)
     assert failure.reduced.result.rules == {"wrong result"}
     assert len(failure.reduced.plan.steps) == steps
     assert (failure.reduced.confirmed, failure.reduced.of) == (3, 3)
