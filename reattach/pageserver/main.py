@@ -14,6 +14,7 @@ from pathlib import Path
 import uvloop
 
 from reattach import __version__
+from reattach.api import pageserver_points
 from reattach.pageserver.config.errors import ConfigError
 from reattach.pageserver.config.identity import load_node_id, load_registration
 from reattach.pageserver.config.pageserver_toml import PageServerConfig, load_config
@@ -72,6 +73,7 @@ def _run(workdir: Path) -> None:
     for key in unknown:
         log.warning("ignoring unknown configuration item `%s`", key)
     registration = load_registration(workdir, node_id, config.availability_zone)
+    failpoints.know(pageserver_points.POINTS, pageserver_points.is_point)
     failpoints.configure_from_env(os.environ.get("FAILPOINTS", ""))
     os.chdir(workdir)
     (workdir / "tenants").mkdir(exist_ok=True)

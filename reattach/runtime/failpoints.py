@@ -12,7 +12,10 @@ import os
 import random
 import re
 import time
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
+
+from reattach.api.nearest import did_you_mean
 
 log = logging.getLogger(__name__)
 
@@ -73,9 +76,21 @@ class Failpoints:
 
     def __init__(self) -> None:
         self._points: dict[str, _Failpoint] = {}
+        self._names: Collection[str] = ()
+        self._is_known: Callable[[str], bool] = lambda _: True
+
+    def know(self, names: Collection[str], is_known: Callable[[str], bool] | None = None) -> None:
+        """From now on only these can be configured. is_known: decides if not all of them are in `names`."""
+        self._names = names
+        self._is_known = is_known or names.__contains__
 
     def configure(self, name: str, actions: str) -> None:
-        """Replaces what happens at `name` and releases whoever is paused there. Raises ValueError."""
+        """Replaces what happens at `name` and releases whoever is paused there.
+
+        Raises ValueError, also for a name that no place has: a test would wait for nothing.
+        """
+        if not self._is_known(name):
+            raise ValueError(f"there is no failpoint {name!r}{did_you_mean(name, self._names)}")
         parsed = parse_actions(actions)
         log.info("cfg failpoint: %s %s", name, actions)
         previous = self._points.pop(name, None)

@@ -12,6 +12,7 @@ import sys
 import uvloop
 
 from reattach import __version__
+from reattach.api.controller_points import ALL_POINTS
 from reattach.runtime.errors import ApiError, cause_chain
 from reattach.runtime.failpoints import failpoints
 from reattach.runtime.http import json_app
@@ -38,6 +39,7 @@ def main(argv: list[str] | None = None) -> int:
         log.info("--%s has no effect in this controller", flag)
     forget_libpq_variables(os.environ)
     try:
+        failpoints.know(ALL_POINTS)
         failpoints.configure_from_env(os.environ.get("FAILPOINTS", ""))
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(_run(config))

@@ -126,12 +126,12 @@ def test_a_pageserver_without_a_controller_is_not_ready(neon_env_builder: NeonEn
 def test_persistent_failpoints_come_back_at_each_start(neon_simple_env: NeonEnv) -> None:
     """Two of them, which need the right separator."""
     pageserver = neon_simple_env.pageserver
-    pageserver.add_persistent_failpoint("reattach-test-one", "print(1)")
-    pageserver.add_persistent_failpoint("reattach-test-two", "1*off->print(2)")
+    pageserver.add_persistent_failpoint("attach-before-activate", "print(1)")
+    pageserver.add_persistent_failpoint("before-upload-manifest", "1*off->print(2)")
     cursor = pageserver.log_cursor()
     pageserver.restart()
-    pageserver.wait_log_contains(r"cfg failpoint: reattach-test-one print\(1\)", cursor)
-    pageserver.wait_log_contains(r"cfg failpoint: reattach-test-two 1\*off->print\(2\)", cursor)
+    pageserver.wait_log_contains(r"cfg failpoint: attach-before-activate print\(1\)", cursor)
+    pageserver.wait_log_contains(r"cfg failpoint: before-upload-manifest 1\*off->print\(2\)", cursor)
 
 
 def test_patched_config_can_be_put_back(neon_env_builder: NeonEnvBuilder) -> None:

@@ -24,8 +24,8 @@ def test_detach_and_attach_while_importing(subject: Subject) -> None:
         assert not (pageserver.workdir / "tenants" / str(subject.tenant)).exists()
         pageserver.call("GET", f"/v1/tenant/{subject.tenant}", expect=404)
         pageserver.failpoint(f"import-job-{job}-taken-pausable", "off")
-        pageserver.failpoint("import-job-5-taken-pausable" if job == 3 else "x", "pause")
-        pageserver.failpoint("import-job-9-taken-pausable" if job == 5 else "x", "pause")
+        if job in (3, 5):
+            pageserver.failpoint(f"import-job-{5 if job == 3 else 9}-taken-pausable", "pause")
         generation = subject.attach()
     subject.wait_recorded()
     subject.activate()

@@ -157,10 +157,12 @@ def test_huge_bodies(attached: PageserverProcess) -> None:
 
 
 def test_failpoints(attached: PageserverProcess) -> None:
-    body = [{"name": "api-503", "actions": "1*return"}, {"name": "y", "actions": "explode"}]
+    body = [{"name": "api-503", "actions": "1*return"}, {"name": "api-500", "actions": "explode"}]
     message = refused_once(attached, body)
     assert "Failed to configure failpoints" in message
-    refused(attached, 400, "PUT", "/v1/failpoints", json=[{"name": "x"}])
+    refused(attached, 400, "PUT", "/v1/failpoints", json=[{"name": "api-500"}])
+    body = [{"name": "before-upload-indexes", "actions": "pause"}]
+    assert "did you mean 'before-upload-index'" in refused(attached, 400, "PUT", "/v1/failpoints", json=body)
     attached.failpoint("api-500", "1*return")
     assert attached.request("GET", "/v1/status").status_code == 500
 
