@@ -9,6 +9,8 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import cache, partial
 from typing import ParamSpec, TypeVar
 
+from reattach.runtime.tasks import shielded, started
+
 P = ParamSpec("P")
 T = TypeVar("T")
 
@@ -24,15 +26,13 @@ async def run_blocking(work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) 
 
     So a task that has ended has no thread left that could still touch its files.
     """
-    future = asyncio.get_running_loop().run_in_executor(_pool(), partial(work, *args, **kwargs))
+    future = started(asyncio.get_running_loop().run_in_executor(_pool(), partial(work, *args, **kwargs)))
     try:
-        return await asyncio.shield(future)
+        return await shielded(future)
     except asyncio.CancelledError:
         while not future.done():
             try:
                 await asyncio.wait([future])
             except asyncio.CancelledError:
                 continue
-        if not future.cancelled():
-            future.exception()
         raise

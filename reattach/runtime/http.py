@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import typing
 import uuid
@@ -20,9 +21,11 @@ from reattach.runtime import json_limits
 from reattach.runtime.errors import (
     ApiError,
     BadRequest,
+    Cancelled,
     InternalError,
     PageNotFound,
     PayloadTooLarge,
+    ShuttingDown,
     cause_chain,
 )
 
@@ -176,6 +179,8 @@ def _endpoint(route: Route) -> Callable[[Request], Awaitable[Response]]:
             response = value if isinstance(value, Response) else json_response(value)
         except ApiError as e:
             response = _error_response(e)
+        except asyncio.CancelledError:
+            response = _error_response(_ended_by_shutdown())
         except ClientDisconnect:
             log.info("request was dropped before its body arrived")
             response = Response(status_code=400)
@@ -187,6 +192,15 @@ def _endpoint(route: Route) -> Callable[[Request], Awaitable[Response]]:
         return _with_id(request, response)
 
     return endpoint
+
+
+def _ended_by_shutdown() -> ApiError:
+    """The answer of a request that was cancelled: only the server does that, when it ends."""
+    task = asyncio.current_task()
+    if task is None or not task.cancelling():
+        return Cancelled()
+    task.uncancel()
+    return ShuttingDown()
 
 
 def _with_id(request: Request, response: Response) -> Response:

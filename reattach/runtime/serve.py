@@ -15,7 +15,11 @@ from typing import Any
 
 import uvicorn
 
+from reattach.runtime.http_protocol import BoundedProtocol, Limits
+
 log = logging.getLogger(__name__)
+
+_FAREWELL_SECONDS = 2.0
 
 
 def parse_address(text: str) -> tuple[str, int]:
@@ -72,16 +76,45 @@ class _Server(uvicorn.Server):
             sock.close()
         for connection in list(state.connections):
             connection.shutdown()
-        deadline = time.monotonic() + (self.config.timeout_graceful_shutdown or 0)
-        pause = 0.001
-        while state.connections or state.tasks:
-            if time.monotonic() >= deadline:
-                log.error("%d requests took too long to end, cancelling them", len(state.tasks))
-                for task in state.tasks:
-                    task.cancel()
-                return
+        await self._until_idle(self.config.timeout_graceful_shutdown or 0)
+        if not state.connections and not state.tasks:
+            return
+        log.info("%d requests took too long to end, telling them that this ends", len(state.tasks))
+        connections = [c for c in state.connections if isinstance(c, BoundedProtocol)]
+        for connection in connections:
+            cycle = connection.cycle
+            if cycle is not None and cycle.response_started and not cycle.response_complete:
+                # There is no way to say it in the middle of an answer.
+                connection.transport.abort()
+        await asyncio.sleep(0)
+        for task in list(state.tasks):
+            task.cancel()
+        await self._until_idle(_FAREWELL_SECONDS)
+        for connection in connections:
+            connection.transport.abort()
+
+    async def _until_idle(self, seconds: float) -> None:
+        """Until every request is answered, or the time is up."""
+        state = self.server_state
+        deadline, pause = time.monotonic() + seconds, 0.001
+        while (state.connections or state.tasks) and time.monotonic() < deadline:
             await asyncio.sleep(pause)
             pause = min(pause * 2, 0.02)
+
+
+def _cut_off_quietly(app: Any) -> Any:
+    """An answer that is cut off by the end of the server is no error of the application."""
+
+    async def wrapped(scope: Any, receive: Any, send: Any) -> None:
+        try:
+            await app(scope, receive, send)
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if task is None or not task.cancelling():
+                raise
+            log.info("an answer was cut off: the server ends")
+
+    return wrapped
 
 
 class HttpServer:
@@ -94,12 +127,13 @@ class HttpServer:
         *,
         shutdown_seconds: int = 5,
         certificate: tuple[Path, Path] | None = None,
+        limits: Limits | None = None,
     ) -> None:
         """certificate: PEM files of the certificate and of its key, for HTTPS."""
         certificate_file, key_file = certificate or (None, None)
         config = uvicorn.Config(
-            app,
-            http="httptools",
+            _cut_off_quietly(app),
+            http=type("Protocol", (BoundedProtocol,), {"limits": limits or Limits()}),
             ws="none",
             proxy_headers=False,
             lifespan="off",
@@ -113,6 +147,11 @@ class HttpServer:
         )
         self._server = _Server(config)
         self._sock = sock
+
+    @property
+    def is_serving(self) -> bool:
+        """Whether connections are accepted."""
+        return self._server.started and not self._server.should_exit
 
     async def serve(self) -> None:
         """Serves until `stop`."""

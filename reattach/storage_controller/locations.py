@@ -10,6 +10,7 @@ from reattach.api.controller_points import Point
 from reattach.api.ids import NodeId, TenantShardId
 from reattach.api.location import LocationConfig, LocationConfigMode
 from reattach.runtime.failpoints import failpoints
+from reattach.runtime.tasks import shielded, started
 from reattach.storage_controller.compute_hook import ComputeHook
 from reattach.storage_controller.core import reconcile_plan as plan
 from reattach.storage_controller.core.model import Node, Shard
@@ -108,7 +109,7 @@ class Locations:
         if await failpoints.hit(Point.PRE_INCREMENT_GENERATION) is not None:
             raise ReconcileError(f"failpoint {Point.PRE_INCREMENT_GENERATION}")
         # Whoever is cancelled meanwhile must not leave the memory behind the database.
-        return await asyncio.shield(self._issue(shard, node))
+        return await shielded(started(self._issue(shard, node)))
 
     async def _issue(self, shard: Shard, node: NodeId) -> int:
         async with self._lock(shard):

@@ -40,7 +40,9 @@ class TenantView:
     async def describe_all(self, start_after: TenantId | None, limit: int) -> list[TenantDescribeResponse]:
         chosen = [t for t in self._state.tenants if start_after is None or t > start_after][:limit]
         importing = await imports.importing_tenants(self._db, chosen)
-        return [self._describe(self._state.shards_of(t), t in importing) for t in chosen]
+        # Some may have gone meanwhile.
+        present = [found for tenant in chosen if (found := self._state.shards_of(tenant))]
+        return [self._describe(found, found[0].id.tenant_id in importing) for found in present]
 
     def _describe(self, found: Sequence[Shard], importing: bool) -> TenantDescribeResponse:
         first = found[0]

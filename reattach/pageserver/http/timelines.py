@@ -21,6 +21,7 @@ from reattach.pageserver.timeline.logical_size import ensure_logical_size
 from reattach.runtime.errors import BadRequest, NotFound, PreconditionFailed, Timeout
 from reattach.runtime.failpoints import failpoints
 from reattach.runtime.http import BOOLEAN, WHOLE, Query, json_response, parse_bool, parse_milliseconds
+from reattach.runtime.tasks import started
 
 log = logging.getLogger(__name__)
 
@@ -83,10 +84,9 @@ async def activate(api: Api, request: Request) -> TimelineInfo:
     timeout = _ACTIVATE_TIMEOUT_MS.of(request)
     shard = await api.attached(request)
     # An upload that is slow goes on, so that one of the next calls finds it done.
-    activation = shard.scope.spawn(activate_post_import(shard, id_))
+    activation = started(shard.scope.spawn(activate_post_import(shard, id_)))
     done, _ = await asyncio.wait({activation}, timeout=_ACTIVATE_SECONDS if timeout is None else timeout)
     if not done:
-        activation.add_done_callback(lambda task: task.cancelled() or task.exception())
         raise Timeout("Timeline activation timed out")
     if activation.cancelled():
         raise ScopeClosed

@@ -10,6 +10,8 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, suppress
 from typing import Any, TypeVar
 
+from reattach.runtime.tasks import shielded, started
+
 T = TypeVar("T")
 
 _IO_THREADS = 4
@@ -52,15 +54,13 @@ def io_threads() -> ThreadPoolExecutor:
 async def in_thread(threads: ThreadPoolExecutor, work: Callable[..., T], *args: Any) -> T:
     """Runs `work` in one of the threads. When cancelled, returns only after the work has ended."""
     submitted = threads.submit(work, *args)
-    result = asyncio.wrap_future(submitted)
+    result = started(asyncio.wrap_future(submitted))
     try:
-        return await asyncio.shield(result)
+        return await shielded(result)
     except asyncio.CancelledError:
         # Work that has begun cannot be stopped, and its caller may be about to take away what it works on.
         submitted.cancel()
         while not result.done():
             with suppress(asyncio.CancelledError):
                 await asyncio.wait([result])
-        if not result.cancelled():
-            result.exception()  # An error of work that nobody waits for any more is of no interest.
         raise

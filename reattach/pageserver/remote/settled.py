@@ -6,6 +6,8 @@ import asyncio
 import logging
 from collections.abc import Awaitable
 
+from reattach.runtime.tasks import shielded, started
+
 log = logging.getLogger(__name__)
 
 SETTLE_SECONDS = 5.0
@@ -19,9 +21,9 @@ async def settled(what: str, change: Awaitable[object]) -> None:
     changes nothing any more, and whoever lists after its end sees all that there will be. A store that does
     not answer is waited for only so long.
     """
-    future = asyncio.ensure_future(change)
+    future = started(change)
     try:
-        await asyncio.shield(future)
+        await shielded(future)
     except asyncio.CancelledError:
         if not future.done():
             log.info("%s: waiting for the answer to a change that is under way", what)
@@ -31,6 +33,4 @@ async def settled(what: str, change: Awaitable[object]) -> None:
             if not future.done():
                 log.info("%s: no answer within %g s, the change may come later", what, SETTLE_SECONDS)
                 future.cancel()
-            elif not future.cancelled():
-                future.exception()
         raise

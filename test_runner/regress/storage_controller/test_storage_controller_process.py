@@ -113,6 +113,25 @@ def test_terminates_on_signal(cloud: Cloud) -> None:
     assert "Service shutdown complete" in cloud.log
 
 
+def test_terminates_while_a_creation_waits(cloud: Cloud) -> None:
+    """Its client is told; what was begun goes on after the restart; no line of the log alarms anybody."""
+    tenant, timeline = cloud.create_tenant(), uuid.uuid4().hex
+    cloud.node(1).kill()
+    with ThreadPoolExecutor(1) as pool:
+        path, body = f"/v1/tenant/{tenant}/timeline", cloud.import_body(timeline)
+        creation = pool.submit(cloud.api.call, "POST", path, body)
+        cloud.wait(lambda: "will be retried" in cloud.log, "the creation to be under way")
+        assert cloud.controller is not None
+        cloud.controller.terminate()
+        assert cloud.controller.wait(20) == 0
+        assert creation.result() == (503, {"msg": "Shutting down"})
+    assert re.findall(r"^\S+Z (?: WARN|ERROR) (?!Starting in dev).*", cloud.log, re.M) == []
+    assert "Traceback" not in cloud.log
+    cloud.node(1).start()
+    cloud.start_controller()
+    cloud.wait(lambda: timeline in cloud.remote.timelines(tenant), "the timeline to be created")
+
+
 def test_a_taken_port_is_named(cloud: Cloud) -> None:
     first = cloud.controller
     assert first is not None

@@ -74,7 +74,10 @@ def test_two_creations_at_once(cloud: Cloud) -> None:
         ({"new_tenant_id": "11" * 16, "shard_parameters": None}, "shard_parameters"),
         ({"new_tenant_id": "11" * 16, "shard_parameters": {"count": 2}}, "stripe_size"),
         ({"new_tenant_id": "11" * 16, "shard_parameters": {"count": 2, "stripe_size": 0}}, "stripe size"),
-        ({"new_tenant_id": "11" * 16, "shard_parameters": {"count": 999, "stripe_size": 1}}, "shard count"),
+        (
+            {"new_tenant_id": "11" * 16, "shard_parameters": {"count": 999, "stripe_size": 1}},
+            "rs.count",
+        ),
         ({"new_tenant_id": "11" * 16, "placement_policy": {"Attached": -1}}, "placement policy"),
         ({"new_tenant_id": "11" * 16, "generation": -1}, "generation"),
         (b"{", "Failed to parse json request"),
