@@ -65,6 +65,15 @@ def test_the_caller_is_cancelled(when: str, caplog: pytest.LogCaptureFixture) ->
     assert ("nobody waits for any more has failed: refused" in caplog.text) is (when != "after")
 
 
+def test_nobody_ever_waits() -> None:
+    async def scenario() -> None:
+        go = asyncio.Event()
+        go.set()
+        await asyncio.wait({started(_fails(go))})
+
+    assert complaints(scenario) == []
+
+
 def test_the_caller_waits() -> None:
     async def scenario() -> None:
         go = asyncio.Event()
