@@ -111,6 +111,7 @@ class World:
         self._links: set[Link] = set()
         self._pairs: set[tuple[str, str]] = set()
         self._partitions: set[tuple[str, str]] = set()
+        self._gone: dict[tuple[str, int], tuple[str, InFlight]] = {}
         self._kept_apart: dict[int, tuple[Effect, asyncio.Future[None]]] = {}
         self._until: list[tuple[str, ActiveStep, int]] = []
         self._waiters: list[asyncio.Future[None]] = []
@@ -192,6 +193,10 @@ class World:
         self._last_effect += 1
         name = EffectName(named.of, self._counts[named.of])
         effect = Effect(link, self._last_effect, name, named.reads, named.background, request)
+        # What was on its way when its sender was killed is in flight as well.
+        why, in_flight = self._gone.get((link.actor, link.incarnation), (None, InFlight.PERFORM))
+        effect.abandoned = why is not None and in_flight is InFlight.PERFORM
+        effect.cut_off = why if in_flight is InFlight.DROP else None
         self._under_way[effect.number] = effect
         self._write(
             Arrived(
@@ -322,8 +327,10 @@ class World:
 
     def _meet(self, effect: Effect, phase: Phase) -> Decision:
         """Lets every step that is due happen; then what all of them want."""
+        if effect.cut_off is not None:
+            return Verdict(dropped=effect.cut_off)
         if not self._steps and not self._partitions:
-            return GO_ON if effect.cut_off is None else Verdict(dropped=effect.cut_off)
+            return GO_ON
         status: int | None = None
         dropped: str | None = None
         holds: list[ActiveStep] = []
@@ -434,6 +441,7 @@ class World:
 
     def _cut_off(self, process: str, in_flight: InFlight, why: str) -> None:
         """What becomes of what a killed process has sent, and of what was sent to it."""
+        self._gone[process, self._processes.incarnation(process)] = (why, in_flight)
         for effect in list(self._under_way.values()):
             is_actor = effect.name.of.actor == process
             if is_actor and not effect.is_performed and in_flight is InFlight.PERFORM:

@@ -303,3 +303,22 @@ def test_a_step_of_a_chain_waits_for_the_next_effect(
     state = world.steps(happened=1, timeout=10)
     assert [len(step.effects) for step in state.steps] == [1, 0]
     assert process.is_running()
+
+
+def test_what_comes_late_of_a_killed_process_is_in_flight(
+    world: World, run: Callable[..., Process], bucket_server: BucketServer, bucket: str
+) -> None:
+    """I13: bytes that were in a socket's buffer at its end are dropped as well, and no step happens there."""
+    world.add_steps(
+        [Step(at=f"loader > s3: put-object {key} +1", when=Phase.BEFORE, do=("kill loader",)) for key in "ab"]
+    )
+    run("a").wait(10)
+    authorization = (
+        f"AWS4-HMAC-SHA256 Credential=loader.{world.state().id}/20260101/us-east-1/s3/aws4_request"
+    )
+    with pytest.raises(OSError):
+        bucket_server.control.request(
+            "PUT", f"/{bucket}/b", b"late", headers={"Authorization": authorization}
+        )
+    assert not exists(bucket_server, bucket, "b")
+    assert [len(step.effects) for step in world.steps().steps] == [1, 0]
