@@ -171,7 +171,7 @@ def _explained(text: str, words: list[str], found: list[Token]) -> Statement:
 
 def _copy(text: str, words: list[str], found: list[Token]) -> Statement:
     if words[1:2] == ["("]:
-        inner = tuple(dict.fromkeys(_written_by_query(found)))
+        inner = tuple(dict.fromkeys(_written_by_query(found[1:])))
         is_to_client = "stdout" in words
         parts = inner if is_to_client else (*inner, "copy to file")
         return Statement(shown(text), Kind.WRITE if parts else Kind.READ, parts)
@@ -194,7 +194,7 @@ def _written_by_query(found: list[Token]) -> Iterator[str]:
                 yield _with_name(token.word, found, at + 2)
             case ("delete", "from"):
                 yield _with_name("delete", found, at + 2)
-            case ("update", _) if before not in ("for", "key", "do", "on"):
+            case ("update", _) if before not in ("for", "key", "do", "on", "as"):
                 yield _with_name("update", found, at + 1)
             case ("into", _) if before not in ("insert", "merge"):
                 yield _with_name("create table", found, at + 1)
@@ -209,8 +209,6 @@ def _written(first: str, words: list[str], found: list[Token]) -> Iterator[str]:
     match first:
         case "insert" | "merge":
             yield _with_name(first, found, words.index("into") + 1 if "into" in words else 1)
-            # Of `INSERT … SELECT`, the functions.
-            yield from (part for part in _written_by_query(found[2:]) if part.startswith("select "))
         case "update" | "call" | "notify" | "cluster":
             yield _with_name(first, found, 1)
         case "delete":

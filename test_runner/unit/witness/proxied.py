@@ -14,7 +14,7 @@ import uvloop
 from reattach.api.effects import Front, NameRule, Phase
 from reattach.api.history import History, load
 from reattach.api.plan import Step
-from reattach.api.witness import NewListener, NewSteps, NewWorld, StepsState
+from reattach.api.witness import NewListener, NewSteps, NewWorld, ProcessChange, StepsState
 from reattach.fixtures.processes import WaitTimeout, wait_for
 from reattach.witness.http import listener as http
 from reattach.witness.postgres import listener as postgres
@@ -42,6 +42,7 @@ class ProxiedWorld:
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
 
     def __enter__(self) -> Self:
+        self.path.parent.mkdir(exist_ok=True)
         self._thread.start()
         self._worlds = self.call(lambda: Worlds(self._loop, FRONTS))
         self.id = self.call(
@@ -100,6 +101,10 @@ class ProxiedWorld:
         """Returns the step's id."""
         steps = NewSteps(steps=(Step(at=f"{ACTOR} > {PEER}: {at}", when=when, do=do),))
         return self.call(lambda: self._worlds.add_steps(self.id, steps)).steps[-1].id
+
+    def start_process(self, name: str, pid: int) -> None:
+        """Says that a process runs."""
+        self.call(lambda: self._worlds.change_process(self.id, ProcessChange(process=name, pid=pid)))
 
     def wait_happened(self, count: int = 1) -> StepsState:
         state = self._run(self._worlds.steps(self.id, count, SECONDS))
