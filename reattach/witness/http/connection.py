@@ -15,6 +15,7 @@ from reattach.api.effects import Front
 from reattach.api.history import Attributes
 from reattach.witness.http.answer import Answer
 from reattach.witness.http.messages import NotHttp, Request, RequestReader
+from reattach.witness.naming import Named
 from reattach.witness.wire import PEER_GONE, SENDER_GONE, ProxyListener, Side
 from reattach.witness.world import Decision, Effect, Verdict
 
@@ -179,24 +180,30 @@ class HttpConnection:
             self._link, self._listener.wanted.peer, request.method, target, request.record.small()
         )
         if self._world.is_mere_read(named):
-            answer = await self._forward(request, lambda answer: answer.release())
-            if not answer.is_complete:
-                return False
-            self._world.read(self._link, named, attributes, answer.status, answer.attributes())
-            return True
+            return await self._serve_read(request, named, attributes)
         effect = self._world.arrive(self._link, named, attributes)
         try:
             return await self._serve_effect(request, effect)
         finally:
             self._world.dropped(effect, "the world has ended")  # nothing if it is over
 
+    async def _serve_read(self, request: Request, named: Named, attributes: Attributes) -> bool:
+        answer = await self._forward(request, lambda: self.client.is_over)
+        if not answer.is_complete:
+            answer.release()
+            await self._until(lambda: answer.is_complete or self._upstream.is_over or self.client.is_over)
+        if answer.is_complete:
+            self._world.read(self._link, named, attributes, answer.status, answer.attributes())
+        answer.release()
+        return answer.is_complete
+
     async def _serve_effect(self, request: Request, effect: Effect) -> bool:
         verdict = await self._decided(self._world.before(effect))
         if verdict.dropped is not None:
             return self._drop(effect, verdict.dropped)
         if verdict.status is not None:
-            self._make_answer(verdict.status, f"the witness answers {verdict.status}", "step", request.method)
             self._world.answered(effect, verdict.status)
+            self._make_answer(verdict.status, f"the witness answers {verdict.status}", "step", request.method)
             return request.keep_alive
         answer = await self._forward(request)
         if not answer.has_come:
@@ -209,20 +216,14 @@ class HttpConnection:
             return self._drop(effect, verdict.dropped)
         if self.client.is_gone:
             return self._drop(effect, SENDER_GONE)
-        answer.release()
         self._world.answered(effect, answer.status)
+        answer.release()
         await self._until(lambda: answer.is_complete or self._upstream.is_over or self.client.is_over)
         return answer.is_complete
 
-    async def _forward(self, request: Request, begun: Callable[[Answer], None] | None = None) -> Answer:
-        """Sends it, and waits until the answer has come, or there will be none.
-
-        begun: for a read, whose answer is not waited for before it passes, nor finished without its reader.
-        """
+    async def _forward(self, request: Request, given_up: Callable[[], bool] = lambda: False) -> Answer:
+        """Sends it, and waits until the answer has come, or there will be none, or nobody wants it."""
         self._answer = answer = Answer(request.method, self.client, self._upstream)
-        if begun is not None:
-            begun(answer)
-        is_read = begun is not None
         for piece in request.pieces():
             self._upstream.write(piece)
             await self._until(lambda: not self._upstream.is_slow or answer.has_come)
@@ -230,13 +231,7 @@ class HttpConnection:
                 # It has answered and does not read on, so nothing can follow on this connection.
                 self._is_cut = True
                 break
-        await self._until(
-            lambda: (
-                self._upstream.is_over
-                or (answer.is_complete if is_read else answer.has_come)
-                or (is_read and self.client.is_over)
-            )
-        )
+        await self._until(lambda: answer.has_come or self._upstream.is_over or given_up())
         return answer
 
     def _drop(self, effect: Effect, why: str) -> bool:

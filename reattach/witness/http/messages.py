@@ -102,6 +102,7 @@ class RequestReader:
         self._parser = httptools.HttpRequestParser(self)
         self._target = b""
         self._headers: Headers = []
+        self._upgrading: Head | None = None
 
     def feed(self, data: bytes) -> None:
         """Raises NotHttp."""
@@ -110,9 +111,12 @@ class RequestReader:
                 self._parser.feed_data(data)
                 return
             except httptools.HttpParserUpgrade as e:
-                # The parser leaves the rest to another protocol, which there is not.
-                data = data[e.args[0] :]
+                # The parser leaves the rest to the other protocol, so it must not know of it.
+                rest, head = data[e.args[0] :], self._upgrading
+                if head is None:
+                    raise NotHttp("CONNECT is for another kind of proxy") from e
                 self._new_parser()
+                data = head.render() + rest
             except httptools.HttpParserError as e:
                 raise NotHttp(str(e)) from e
 
@@ -140,8 +144,11 @@ class RequestReader:
     def on_headers_complete(self) -> None:
         method = self._parser.get_method()
         version = self._parser.get_http_version().encode()
-        headers = _without_upgrade(self._headers) if self._parser.should_upgrade() else self._headers
-        head = Head(method + b" " + self._target + b" HTTP/" + version, headers)
+        head = Head(method + b" " + self._target + b" HTTP/" + version, self._headers)
+        if self._parser.should_upgrade():
+            if method != b"CONNECT":
+                self._upgrading = Head(head.first_line, _without_upgrade(head.headers))
+            return
         target = self._target.decode("latin-1")
         record = BodyRecord(head.get(b"content-type"))
         self._request = Request(method.decode(), target, head, self._parser.should_keep_alive(), record)
@@ -154,7 +161,8 @@ class RequestReader:
         self._request.record.add(piece)
 
     def on_message_complete(self) -> None:
-        assert self._request is not None
+        if self._request is None:
+            return  # it is read again without its wish for another protocol
         request, self._request = self._request, None
         self._complete(request)
 
