@@ -11,7 +11,7 @@ _KEYWORDS = re.compile(
     | exists | extract | false | fetch | filter | first | for | from | full | group | grouping |
     having | ilike | in | inner | intersect | into | is | isnull | join | last | lateral | left |
     like | limit | localtime | localtimestamp | materialized | natural | not | notnull | null |
-    nulls | of | offset | on | only | or | order | outer | over | overlaps | overlay | partition |
+    nulls | of | offset | on | only | operator | or | order | outer | over | overlaps | overlay | partition |
     percent | position | range | recursive | returning | right | rollup | row | rows | select |
     session_user | set | sets | similar | some | substring | symmetric | table | tablesample | then
     | ties | to | treat | trim | true | union | unique | unknown | user | using | values | variadic

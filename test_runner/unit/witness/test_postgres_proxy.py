@@ -10,12 +10,11 @@ import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import nullcontext
-from dataclasses import dataclass
 from pathlib import Path
 
 import psycopg
 import pytest
-from psycopg.conninfo import conninfo_to_dict, make_conninfo
+from psycopg.conninfo import conninfo_to_dict
 from psycopg.pq import TransactionStatus
 
 from reattach.api.effects import Front, NameRule, Phase
@@ -24,49 +23,12 @@ from reattach.fixtures.postgres.databases import DatabaseServer
 from reattach.fixtures.postgres.protocol import Row
 from reattach.fixtures.processes import wait_for
 from test_runner.unit.witness.proxied import SECONDS, ProxiedWorld
+from test_runner.unit.witness.target import Target
 
 BEFORE, AFTER = Phase.BEFORE, Phase.AFTER
 DONE = "performed 0, answered 0"
 Client = psycopg.Connection[Row]
 Way = Callable[[Client], None]
-
-
-@dataclass
-class Target:
-    """A database with a table `t (a int primary key)`, directly and through the proxy."""
-
-    dsn: str
-    proxied: str
-
-    @property
-    def port(self) -> int:
-        return int(str(conninfo_to_dict(self.dsn)["port"]))
-
-    def others(self) -> int:
-        """Sessions but this one."""
-        with psycopg.connect(self.dsn) as connection:
-            found = connection.execute(
-                "select count(*) from pg_stat_activity"
-                " where datname = current_database() and pid <> pg_backend_pid()"
-            ).fetchone()
-            assert found is not None
-            return int(found[0])
-
-    def rows(self) -> list[int]:
-        with psycopg.connect(self.dsn) as connection:
-            return [int(a) for (a,) in connection.execute("select a from t order by a")]
-
-
-@pytest.fixture
-def target(database_server: DatabaseServer, witness: ProxiedWorld) -> Iterator[Target]:
-    database = database_server.create_database()
-    options = conninfo_to_dict(database.url)
-    port = witness.listen(Front.POSTGRES, int(str(options["port"])))
-    proxied = make_conninfo(database.url, host="127.0.0.1", port=port)
-    with psycopg.connect(database.url, autocommit=True) as connection:
-        connection.execute("create table t (a int primary key)")
-    yield Target(database.url, proxied)
-    database_server.drop_database(database.name)
 
 
 @pytest.fixture
