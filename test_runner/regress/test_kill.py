@@ -35,7 +35,7 @@ def test_a_kill_is_sigkill(
 ) -> None:
     env = neon_simple_env
     timeline = env.start_import(import_bucket, hold=after_job(1))
-    timeline.wait_for_job(1)
+    timeline.wait_at(after_job(1))
     is_controller = kill is ImportTimeline.kill_controller
     victim = (env.storage_controller if is_controller else env.pageserver).process
     assert victim is not None
@@ -62,6 +62,7 @@ def test_a_kill_is_sigkill(
 def test_nobody_is_killed_twice(neon_simple_env: NeonEnv, import_bucket: ImportBucket, end: Kill) -> None:
     """A kill that would kill nobody is an error, and no interruption."""
     timeline = neon_simple_env.start_import(import_bucket, hold=after_job(1))
+    timeline.wait_at(after_job(1))
     end(timeline)
     interruptions = list(timeline.interruptions)
     with pytest.raises(ProcessError, match=r"is down since this test (killed|stopped) it .*\d\.\d s ago"):
@@ -76,7 +77,7 @@ def test_other_ends_have_their_own_codes(
     neon_simple_env: NeonEnv, import_bucket: ImportBucket, end: Kill, code: int
 ) -> None:
     timeline = neon_simple_env.start_import(import_bucket, hold=after_job(1))
-    timeline.wait_for_job(1)
+    timeline.wait_at(after_job(1))
     process = end(timeline).process
     assert process is not None and process.returncode == code
 
