@@ -48,7 +48,7 @@ def test_kill_at_a_checkpoint(neon_env_builder, import_bucket):
     run = timeline.wait_done(window=8)
     assert run.shards[0].resumed_from == 8
     assert run.shards[0].first_job == 9
-    assert len(run.shards[0].ran_twice) <= 8
+    assert len(run.shards[0].ran_twice) <= 12
 
 
 def test_kill_twice(neon_env_builder, import_bucket):
@@ -88,7 +88,6 @@ def test_migrate_to_another_pageserver(neon_env_builder, import_bucket):
     origin = timeline.pageserver_of(0)
     target = next(p for p in env.pageservers if p is not origin)
 
-    target.http_client().configure_failpoints((after_job(6), "off"))
     timeline.migrate(0, target)
     assert timeline.pageserver_of(0) is target
 
