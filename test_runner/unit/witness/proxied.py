@@ -54,7 +54,7 @@ class ProxiedWorld:
         self, exc_type: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
     ) -> None:
         self.call(self._worlds.end_all)
-        self._run(self._settle())
+        self.run(self._settle())
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(SECONDS)
         self._loop.close()
@@ -67,7 +67,7 @@ class ProxiedWorld:
         for _ in range(3):
             await asyncio.sleep(0)
 
-    def _run(self, awaitable: Awaitable[Result]) -> Result:
+    def run(self, awaitable: Awaitable[Result]) -> Result:
         async def run() -> Result:
             return await awaitable
 
@@ -79,7 +79,7 @@ class ProxiedWorld:
         async def run() -> Result:
             return function()
 
-        return self._run(run())
+        return self.run(run())
 
     @property
     def world(self) -> World:
@@ -95,7 +95,7 @@ class ProxiedWorld:
             upstream_port=upstream_port,
             copy_chunks=copy_chunks,
         )
-        return self._run(self._worlds.listen(self.id, wanted)).port
+        return self.run(self._worlds.listen(self.id, wanted)).port
 
     def step(self, at: str, when: Phase, *do: str) -> int:
         """Returns the step's id."""
@@ -107,7 +107,7 @@ class ProxiedWorld:
         self.call(lambda: self._worlds.change_process(self.id, ProcessChange(process=name, pid=pid)))
 
     def wait_happened(self, count: int = 1) -> StepsState:
-        state = self._run(self._worlds.steps(self.id, count, SECONDS))
+        state = self.run(self._worlds.steps(self.id, count, SECONDS))
         assert state.happened >= count, state
         return state
 
