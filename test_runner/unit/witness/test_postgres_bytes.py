@@ -1,5 +1,6 @@
-"""Without steps a server gets what the client sends, and the client what the server answers, byte for byte, but
-for the Flush that the proxy sends to learn what a commit will be about.
+"""Without steps a server gets what the client sends, and the client what the server answers, byte for byte.
+
+But for the Flush that the proxy sends to learn what a commit will be about.
 """
 
 from __future__ import annotations
