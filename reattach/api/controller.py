@@ -341,6 +341,23 @@ class TimelineCreateRequest(msgspec.Struct, frozen=True):
         return self.import_pgdata if self.ancestor_timeline_id is None else None
 
 
+class TimelineCreation:
+    """Body of `POST /v1/tenant/:id/timeline`: what the controller reads of it, and as it came."""
+
+    __slots__ = ("as_it_came", "request")
+
+    def __init__(self, request: TimelineCreateRequest, as_it_came: dict[str, object]) -> None:
+        self.request = request
+        self.as_it_came = as_it_came
+
+    @classmethod
+    def from_json(cls, value: object) -> TimelineCreation:
+        """Raises ValueError."""
+        if not isinstance(value, dict):
+            raise ValueError("expected an object")
+        return cls(codec.convert(value, TimelineCreateRequest), value)
+
+
 class TenantConfigRequest:
     """Body of `PUT` and `PATCH /v1/tenant/config`: the tenant, and the keys of its configuration beside it.
 

@@ -17,13 +17,13 @@ from reattach.runtime.errors import ApiError, cause_chain
 from reattach.runtime.failpoints import failpoints
 from reattach.runtime.http import json_app
 from reattach.runtime.logs import start_logging
+from reattach.runtime.openapi import described
 from reattach.runtime.serve import HttpServer, bind, install_signals
 from reattach.storage_controller.config import Config, parse_arguments
 from reattach.storage_controller.controller import Controller
 from reattach.storage_controller.db.connection import forget_libpq_variables
 from reattach.storage_controller.db.schema import SchemaTooNew
-from reattach.storage_controller.routes import debug, health, nodes, tenants, timelines, upcalls
-from reattach.storage_controller.routes.guard import guarded
+from reattach.storage_controller.routes import all_routes
 
 log = logging.getLogger(__name__)
 
@@ -69,15 +69,7 @@ async def _run(config: Config) -> None:
 
 
 def _servers(config: Config, controller: Controller) -> list[HttpServer]:
-    app = json_app(
-        [
-            *health.routes(controller),
-            *guarded(
-                controller,
-                [*upcalls.ROUTES, *tenants.ROUTES, *nodes.ROUTES, *debug.ROUTES, *timelines.ROUTES],
-            ),
-        ]
-    )
+    app = json_app(described("storage controller", all_routes(controller)))
     servers = []
     if config.listen is not None:
         servers.append(HttpServer(app, bind(config.listen)))

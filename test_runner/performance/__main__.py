@@ -25,6 +25,7 @@ from pathlib import Path
 from test_runner.performance import (
     bench_environment,
     bench_fullbackup,
+    bench_fuzz,
     bench_import,
     bench_proxies,
     bench_resume,
@@ -51,6 +52,7 @@ BENCHMARKS: dict[str, Callable[[Lab], Iterable[Result]]] = {
     "postgres_proxy": bench_proxies.copy,
     "fullbackup": bench_fullbackup.measure,
     "controller": bench_servers.controller,
+    "fuzz": bench_fuzz.fuzz,
     "suite": bench_suite.import_resume,
 }
 
@@ -66,7 +68,7 @@ def main() -> int:
     if not chosen:
         print(f"bench: no benchmark is named {', '.join(arguments.only)}; see --list", file=sys.stderr)
         return 2
-    report, failed = _run(chosen, arguments.quick, arguments.directory)
+    report, failed = _run(chosen, arguments)
     if arguments.json:
         print(json.dumps(report.to_json(), indent=2))
     else:
@@ -106,6 +108,7 @@ def _parse() -> argparse.Namespace:
         metavar="FILE",
         help="draw the history as SVG",
     )
+    parser.add_argument("--requests", type=int, default=100_000, help="that the fuzzing sends")
     parser.add_argument("--directory", type=Path, help="for up to 8 GiB of data; by default the system's")
     return parser.parse_args()
 
@@ -114,7 +117,7 @@ def _is_chosen(name: str, patterns: list[str]) -> bool:
     return any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
 
 
-def _run(names: list[str], quick: bool, directory: Path | None) -> tuple[Report, list[str]]:
+def _run(names: list[str], arguments: argparse.Namespace) -> tuple[Report, list[str]]:
     """The report, and the names of the benchmarks that failed, which have told why."""
     at, machine = datetime.now(UTC).isoformat(timespec="seconds"), Machine.here()
     results: list[Result] = []
@@ -124,7 +127,7 @@ def _run(names: list[str], quick: bool, directory: Path | None) -> tuple[Report,
         print(f"{name} ...", file=sys.stderr)
         # One lab for each: what one benchmark leaves behind must not slow down the next.
         try:
-            for result in _run_one(name, quick, directory):
+            for result in _run_one(name, arguments):
                 results.append(result)
                 print(f"    {result}", file=sys.stderr)
         except Exception:  # noqa: BLE001  (the figures of the others are worth having)
@@ -134,10 +137,10 @@ def _run(names: list[str], quick: bool, directory: Path | None) -> tuple[Report,
     return Report(at, _commit(), machine, tuple(results)), failed
 
 
-def _run_one(name: str, quick: bool, directory: Path | None) -> Iterator[Result]:
-    with tempfile.TemporaryDirectory(prefix="reattach-bench-", dir=directory) as folder:
+def _run_one(name: str, arguments: argparse.Namespace) -> Iterator[Result]:
+    with tempfile.TemporaryDirectory(prefix="reattach-bench-", dir=arguments.directory) as folder:
         Path(folder).chmod(0o755)  # PostgreSQL runs as another user
-        with Lab(Path(folder), quick) as lab:
+        with Lab(Path(folder), arguments.quick, arguments.requests) as lab:
             yield from BENCHMARKS[name](lab)
 
 

@@ -56,11 +56,15 @@ Configure = Callable[[NeonEnvBuilder], object]
 class Lab:
     """Everything that a run starts lives in `directory`, and is gone after `close`."""
 
-    def __init__(self, directory: Path, quick: bool) -> None:
-        """quick: fewer repetitions and smaller data, to see whether a benchmark works."""
+    def __init__(self, directory: Path, quick: bool, requests: int) -> None:
+        """quick: fewer repetitions and smaller data, to see whether a benchmark works.
+
+        requests: how many the fuzzing sends.
+        """
         spread_subfolders(directory)
         self.directory = directory
         self.quick = quick
+        self.requests = requests
         self._stack = ExitStack()
         self._numbers = iter(range(1_000_000))
         self.launcher = Launcher()

@@ -19,6 +19,7 @@ from reattach.runtime.auth import Claims, TokenAuth
 from reattach.runtime.errors import InternalError, ResourceUnavailable
 from reattach.runtime.failpoints import failpoints
 from reattach.runtime.http import Handler, Route, json_app, read_json
+from reattach.runtime.openapi import described
 
 PUBLIC_PATHS = frozenset({"/v1/status", "/metrics"})
 """Nobody needs a token for these."""
@@ -35,7 +36,8 @@ ENDPOINTS = [
 
 def build_app(api: Api, auth: TokenAuth | None) -> ASGIApp:
     """`auth` None: everybody may do everything."""
-    return _with_launch_time(json_app([bind(endpoint, api, auth) for endpoint in ENDPOINTS]))
+    routes = [bind(endpoint, api, auth) for endpoint in ENDPOINTS]
+    return _with_launch_time(json_app(described("pageserver", routes, "/swagger.yml")))
 
 
 def bind(endpoint: Endpoint, api: Api, auth: TokenAuth | None) -> Route:

@@ -2,37 +2,34 @@
 
 from __future__ import annotations
 
-from typing import Any
 from urllib.parse import quote
 
 from starlette.requests import Request
 from starlette.responses import Response
 
 from reattach.api import codec
-from reattach.api.controller import TimelineCreateRequest
+from reattach.api.controller import TimelineCreation
 from reattach.api.controller_points import Point
 from reattach.api.ids import TenantId, TenantShardId
 from reattach.runtime.auth import Scope
-from reattach.runtime.errors import BadRequest, InternalError
+from reattach.runtime.errors import InternalError
 from reattach.runtime.failpoints import failpoints
 from reattach.runtime.http import json_response, query_string
 from reattach.storage_controller.controller import Controller
 from reattach.storage_controller.routes.guard import RouteSpec, tenant_id, timeline_id
 
 
-async def create(controller: Controller, request: Request, body: dict[str, Any]) -> object:
-    tenant = tenant_id(request)
-    try:
-        parsed = codec.convert(body, TimelineCreateRequest)
-    except codec.DecodeError as e:
-        raise BadRequest(f"Failed to parse json request: {e}") from e
+async def create(controller: Controller, request: Request, body: TimelineCreation) -> object:
+    tenant, parsed = tenant_id(request), body.request
     async with controller.locks.shared(tenant, "TimelineCreate"):
         await failpoints.sleep_for_returned_ms(Point.TIMELINE_CREATE_LOCKED)
         if parsed.import_request is None:
-            return json_response(await controller.timelines.create(tenant, body), 201)
+            return json_response(await controller.timelines.create(tenant, body.as_it_came), 201)
         controller.timelines.check_attached(tenant)
     # Not under the lock: what moves meanwhile is noticed by its generation.
-    info = await controller.imports.create(tenant, parsed, body, lambda found: _check(tenant, found))
+    info = await controller.imports.create(
+        tenant, parsed, body.as_it_came, lambda found: _check(tenant, found)
+    )
     return json_response({**codec.to_builtins(info), "safekeepers": None}, 201)
 
 

@@ -1,0 +1,1 @@
+"""Requests that make no sense, or only a little: made from the services' own OpenAPI descriptions."""
