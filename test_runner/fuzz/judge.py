@@ -7,7 +7,8 @@ import re
 
 MEANT = re.compile(
     rb"shard not found|Update request is unexpected|is deleted|was garbage collected"
-    rb"|tenant is broken|reconciles are running|consistency failure|Reconcile error|iteration is already executing"
+    rb"|tenant is broken|reconciles are running|consistency failure|Reconcile error"
+    rb"|iteration is already executing"
 )
 """Of answers that are 500 in the real system, too: what was understood and cannot be carried out now."""
 
