@@ -146,7 +146,7 @@ BREAKAGES = [
         invariant="I9",
         edits=(Edit(ATTACH, "if generation <= buried:", "if generation < 0:"),),
         test="test_never_attached and late",
-        says="assert",
+        says="late objects to go",
     ),
     Breakage(
         name="leave-late-objects",
@@ -169,7 +169,7 @@ BREAKAGES = [
             Edit(EXECUTOR, "last_taken = number", "last_taken += 1"),
         ),
         test="test_import_resume",
-        says="I5 bounded rework",
+        says="the index lacks layer",
     ),
     Breakage(
         name="tell-before-activation",
