@@ -21,6 +21,7 @@ from reattach.pageserver.config.pageserver_toml import PageServerConfig, load_co
 from reattach.pageserver.pid_file import AlreadyRunning, claim_pid_file
 from reattach.pageserver.process import PageServer, Sockets
 from reattach.runtime.auth import TokenAuth
+from reattach.runtime.aws import bypass_proxies, keep_credentials_only
 from reattach.runtime.failpoints import failpoints
 from reattach.runtime.logs import start_logging
 from reattach.runtime.memory import collect_seldom, keep_freed_buffers
@@ -75,6 +76,11 @@ def _run(workdir: Path) -> None:
     registration = load_registration(workdir, node_id, config.availability_zone)
     failpoints.know(pageserver_points.POINTS, pageserver_points.is_point)
     failpoints.configure_from_env(os.environ.get("FAILPOINTS", ""))
+    if config.has_explicit_endpoints:
+        ignored = keep_credentials_only(os.environ)
+        if ignored:
+            log.info("ignoring %s: the endpoints are configured", ", ".join(ignored))
+    bypass_proxies(os.environ)
     os.chdir(workdir)
     (workdir / "tenants").mkdir(exist_ok=True)
     if config.no_sync:

@@ -15,7 +15,7 @@ from reattach.pageserver.config import eviction, remote_storage
 from reattach.pageserver.config.errors import ConfigError, from_validation
 from reattach.pageserver.config.eviction import EvictionConfig, parse_eviction
 from reattach.pageserver.config.known_keys import IGNORED_KEYS
-from reattach.pageserver.config.remote_storage import RemoteStorageConfig, parse_remote_storage
+from reattach.pageserver.config.remote_storage import LocalFsConfig, RemoteStorageConfig, parse_remote_storage
 from reattach.pageserver.import_pgdata.config import ImportConfig
 from reattach.pageserver.layers.compression import ImageCompression
 from reattach.runtime.humantime import parse_duration
@@ -62,6 +62,13 @@ class PageServerConfig(msgspec.Struct, frozen=True, kw_only=True):
     availability_zone: str | None
     no_sync: bool
     tenant_config: dict[str, Any]
+
+    @property
+    def has_explicit_endpoints(self) -> bool:
+        """Whether this file alone says where objects are."""
+        remote = self.remote_storage
+        is_explicit = isinstance(remote, LocalFsConfig) or remote.endpoint is not None
+        return is_explicit and self.imports.aws_endpoint_url is not None
 
 
 class _Wire(msgspec.Struct, frozen=True, kw_only=True):

@@ -39,6 +39,9 @@ class Bucket(Protocol):
     async def list_tree(self, prefix: str) -> list[BucketObject]:
         """Every object below the directory `prefix`, at any depth, in any order; empty if there is none."""
 
+    async def list_directory(self, directory: str) -> list[BucketObject]:
+        """The objects right in the directory, in any order."""
+
     async def read_object(self, path: str) -> bytes:
         """A whole object, whatever it is now."""
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import stat
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
@@ -39,6 +41,17 @@ class LocalBucket:
             return list(self._walk(prefix, 0)) if (self._root / prefix).is_dir() else []
 
         return await self._in_thread(prefix, attempt)
+
+    async def list_directory(self, directory: str) -> list[BucketObject]:
+        def attempt() -> list[BucketObject]:
+            if not (self._root / directory).is_dir():
+                return []
+            with os.scandir(self._root / directory) as entries:
+                paths = [(f"{directory}/{entry.name}", entry) for entry in entries]
+                files = [(path, entry) for path, entry in paths if not _is_directory(path, entry)]
+            return [each for path, entry in files for each in _regular(path, entry)]
+
+        return await self._in_thread(directory, attempt)
 
     async def read_object(self, path: str) -> bytes:
         def attempt() -> bytes:
@@ -77,10 +90,14 @@ class LocalBucket:
     @contextmanager
     def _open(self, path: str) -> Iterator[int]:
         try:
-            fd = os.open(f"{self._root}/{path}", os.O_RDONLY | os.O_CLOEXEC)
+            # Without waiting for a writer, should it have become a pipe.
+            fd = os.open(f"{self._root}/{path}", os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
         except (FileNotFoundError, NotADirectoryError):
             raise ObjectMissing(path) from None
         try:
+            mode = os.fstat(fd).st_mode
+            if not stat.S_ISREG(mode):
+                raise ObjectError(path, f"{_kind(mode)}, not a file")
             yield fd
         finally:
             os.close(fd)
@@ -91,15 +108,10 @@ class LocalBucket:
         with os.scandir(self._root / directory) as entries:
             for entry in entries:
                 path = f"{directory}/{entry.name}"
-                if entry.is_dir():
+                if _is_directory(path, entry):
                     yield from self._walk(path, depth + 1)
-                    continue
-                try:
-                    yield _describe(path, entry.stat())
-                except FileNotFoundError:
-                    if entry.is_symlink():
-                        raise ObjectError(path, "a symbolic link to nothing") from None
-                    # Removed since the directory was read; if it mattered, it will be missed.
+                else:
+                    yield from _regular(path, entry)
 
     @staticmethod
     async def _in_thread(path: str, attempt: Callable[[], T]) -> T:
@@ -112,8 +124,47 @@ class LocalBucket:
         return await retried(path, lambda: in_thread(cpu_threads(), translated))
 
 
-def _describe(path: str, stat: os.stat_result) -> BucketObject:
-    return BucketObject(path, stat.st_size, f"{stat.st_mtime_ns:x}-{stat.st_size:x}")
+def _is_directory(path: str, entry: os.DirEntry[str]) -> bool:
+    """Whether the entry is, or leads to, a directory. Raises ObjectError for a link that leads nowhere."""
+    try:
+        return entry.is_dir()
+    except OSError as e:
+        if e.errno != errno.ELOOP:
+            raise
+        raise ObjectError(path, "a symbolic link that leads to itself") from None
+
+
+def _regular(path: str, entry: os.DirEntry[str]) -> Iterator[BucketObject]:
+    """The file that an entry is, or leads to; none if it has gone. Raises ObjectError for other things."""
+    try:
+        found = entry.stat()
+    except FileNotFoundError:
+        if entry.is_symlink():
+            raise ObjectError(path, "a symbolic link to nothing") from None
+        # Removed since the directory was read; if it mattered, it will be missed.
+        return
+    if stat.S_ISREG(found.st_mode):
+        yield _describe(path, found)
+    elif not (stat.S_ISSOCK(found.st_mode) and entry.name.startswith(".s.PGSQL.")):
+        raise ObjectError(path, f"{_kind(found.st_mode)}, not a file")
+
+
+def _kind(mode: int) -> str:
+    for is_kind, text in _KINDS:
+        if is_kind(mode):
+            return text
+    return "a device"
+
+
+_KINDS = (
+    (stat.S_ISFIFO, "a named pipe"),
+    (stat.S_ISSOCK, "a socket"),
+    (stat.S_ISDIR, "a directory"),
+)
+
+
+def _describe(path: str, found: os.stat_result) -> BucketObject:
+    return BucketObject(path, found.st_size, f"{found.st_mtime_ns:x}-{found.st_size:x}")
 
 
 def _read_into(fd: int, read: RangeRead, room: memoryview) -> None:

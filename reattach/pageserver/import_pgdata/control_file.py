@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import google_crc32c
 
@@ -18,7 +19,16 @@ _FILE_SIZE = 8192
 _CRC_OFFSET = 288
 _CHECKPOINT = slice(40, 128)
 _FIELDS = struct.Struct("<QIII")
-_CHECKPOINT_LSN = struct.Struct("<32xQ")
+_CHECKPOINT_LSN = struct.Struct("<32xQQ")
+_COUNTERS = struct.Struct("<24xI8xIII4xI")
+_RECOVERY = struct.Struct("<136xQI4xQQ?")
+_RECOVERY_NAMES = (
+    "minRecoveryPoint",
+    "minRecoveryPointTLI",
+    "backupStartPoint",
+    "backupEndPoint",
+    "backupEndRequired",
+)
 _BOOLEANS = (("fullPageWrites", 56), ("backupEndRequired", 168), ("wal_log_hints", 176))
 _MORE_BOOLEANS = (("track_commit_timestamp", 200), ("float8ByVal", 248))
 _SIZES = struct.Struct("<204xI d II")
@@ -37,7 +47,18 @@ _STATES = (
     "in archive recovery",
     "in production",
 )
-_CLEAN_STATES = (1, 2)
+_SHUT_DOWN = 1
+_FIRST_NORMAL_XID = 3
+
+
+class Counters(NamedTuple):
+    """What the last checkpoint says of transactions, multixacts and their members. Ids wrap at 2^32."""
+
+    next_xid: int
+    next_multi: int
+    next_member: int
+    oldest_xid: int
+    oldest_multi: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +74,10 @@ class ControlFile:
     def base_lsn(self) -> Lsn:
         """Where the imported timeline starts: the start of the last checkpoint record."""
         return self.checkpoint_lsn.align()
+
+    @property
+    def counters(self) -> Counters:
+        return Counters(*_COUNTERS.unpack_from(self.checkpoint))
 
     @property
     def checkpoint(self) -> bytes:
@@ -83,14 +108,30 @@ def parse_control_file(raw: bytes) -> ControlFile:
         if raw[offset] > 1:
             raise _refused(f"{name} in control file is {raw[offset]}, neither 0 nor 1")
     _check_sizes(raw)
-    if state not in _CLEAN_STATES:
+    if state != _SHUT_DOWN:
         text = _STATES[state] if state < len(_STATES) else f"unknown ({state})"
         raise _refused(f"the cluster was not shut down cleanly: its state is '{text}'")
-    (checkpoint,) = _CHECKPOINT_LSN.unpack_from(raw)
+    checkpoint, redo = _CHECKPOINT_LSN.unpack_from(raw)
     if checkpoint == 0:
         raise _refused("the control file names no checkpoint: its LSN is 0/0")
+    if redo != checkpoint:
+        raise _refused(
+            f"its last checkpoint, {Lsn(checkpoint)}, is not that of a shutdown: "
+            f"the WAL from {Lsn(redo)} on would be needed"
+        )
+    _check_recovery(raw)
+    xids = _COUNTERS.unpack_from(raw[_CHECKPOINT])
+    if min(xids[0], xids[3]) < _FIRST_NORMAL_XID:
+        raise _refused(f"its next transaction, {xids[0]}, or its oldest, {xids[3]}, cannot be")
     (checksum_version,) = _CHECKSUM_VERSION.unpack_from(raw)
     return ControlFile(raw, pg_version, Lsn(checkpoint), checksum_version != 0)
+
+
+def _check_recovery(raw: bytes) -> None:
+    """A cluster that was shut down has no recovery behind it that has not come to its end."""
+    for name, value in zip(_RECOVERY_NAMES, _RECOVERY.unpack_from(raw), strict=True):
+        if value:
+            raise _refused(f"{name} in control file is set: a recovery or backup has not come to its end")
 
 
 def _check_sizes(raw: bytes) -> None:

@@ -11,18 +11,15 @@ from itertools import pairwise
 from typing import NamedTuple, TypeAlias
 
 from reattach.api import pgdata_path
-from reattach.api.key import BLCKSZ, RELSEG_BLOCKS, SlruKind
-from reattach.pageserver.import_pgdata import file_names
+from reattach.api.key import BLCKSZ, RELSEG_BLOCKS, Fork, SlruKind
+from reattach.pageserver.import_pgdata import contents, file_names
 from reattach.pageserver.import_pgdata.bucket_object import BucketObject
 from reattach.pageserver.import_pgdata.control_file import CONTROL_FILE_PATH
 from reattach.pageserver.import_pgdata.errors import ObjectError, ObjectMissing
 from reattach.pageserver.import_pgdata.file_names import GLOBAL, Database
 
-LISTED_PREFIXES = ("pgdata/base", "pgdata/global", *(f"pgdata/{kind.directory}" for kind in SlruKind))
-"""Where the objects lie that an import reads."""
-
-TABLESPACES_PREFIX = "pgdata/pg_tblspc"
-"""Where a user tablespace would lie, which cannot be imported."""
+SLRU_BLOCKS = 32
+"""Blocks of a whole SLRU segment."""
 
 
 Files: TypeAlias = list[tuple[str, BucketObject]]
@@ -50,11 +47,12 @@ class DatabaseFiles:
 
 @dataclass(frozen=True, slots=True)
 class PgData:
-    """Everything is sorted: databases, forks, segments."""
+    """Everything is sorted: databases, forks, segments. warnings: of what is left out."""
 
     databases: dict[Database, DatabaseFiles]
     slru: dict[SlruKind, list[Segment]]
     control_file: BucketObject
+    warnings: tuple[str, ...] = ()
 
     def sources(self) -> tuple[BucketObject, ...]:
         """Every object that an import depends on, sorted by path."""
@@ -74,23 +72,23 @@ def read_listing(objects: Iterable[BucketObject]) -> PgData:
         directories.setdefault(directory, []).append((name, source))
     in_databases: dict[Database, Files] = {GLOBAL: []}
     in_slru: dict[SlruKind, Files] = {kind: [] for kind in SlruKind}
+    others: list[BucketObject] = []
     for directory, files in sorted(directories.items()):
-        if directory.startswith(f"{TABLESPACES_PREFIX}/"):
-            for name, source in files:
-                if name:
-                    raise ObjectError(source.path, "user tablespaces cannot be imported")
-        elif (database := file_names.parse_database(directory)) is not None:
+        if (database := file_names.parse_database(directory)) is not None:
             if directory != database.directory:
                 raise ObjectError(files[0][1].path, f"its directory should be named {database.directory!r}")
             in_databases[database] = files
         elif (kind := file_names.parse_slru_kind(directory)) is not None:
             in_slru[kind] = files
+        else:
+            others += [source for _, source in files]
     return PgData(
         databases={
             database: _database(database, in_databases[database]) for database in sorted(in_databases)
         },
         slru={kind: _slru_segments(files) for kind, files in in_slru.items()},
         control_file=_find(CONTROL_FILE_PATH, "pg_control", in_databases[GLOBAL]),
+        warnings=tuple(contents.warnings(others)),
     )
 
 
@@ -111,6 +109,9 @@ def _database(database: Database, files: Files) -> DatabaseFiles:
             segments = found.forks[file[:2]] = []
         _check_follows(segment, segments)
         segments.append(segment)
+    for (relnode, forknum), segments in found.forks.items():
+        if forknum and (relnode, Fork.MAIN) not in found.forks:
+            raise ObjectError(segments[0].source.path, f"the main fork of relation {relnode} is missing")
     return found
 
 
@@ -139,7 +140,12 @@ def _slru_segments(files: Files) -> list[Segment]:
         if first.segno == second.segno:
             raise ObjectError(second.source.path, f"{first.source.path} is the same segment")
     for segment in segments:
+        path = segment.source.path
+        if not path.endswith(f"/{segment.segno:04X}"):
+            raise ObjectError(path, f"Postgres would call this segment {segment.segno:04X}")
         _check_whole_blocks(segment.source)
+        if segment.blocks > SLRU_BLOCKS:
+            raise ObjectError(path, f"has {segment.blocks} blocks, a segment has {SLRU_BLOCKS} at most")
     return segments
 
 

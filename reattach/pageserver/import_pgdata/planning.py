@@ -3,33 +3,31 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
+from reattach.api.key import Fork
 from reattach.api.shard import ShardIdentity
+from reattach.pageserver.import_pgdata import contents, relmap
 from reattach.pageserver.import_pgdata.bucket import Bucket
 from reattach.pageserver.import_pgdata.bucket_object import BucketObject
 from reattach.pageserver.import_pgdata.control_file import CONTROL_FILE_PATH, ControlFile, parse_control_file
 from reattach.pageserver.import_pgdata.errors import ObjectError, ObjectMissing
-from reattach.pageserver.import_pgdata.pgdata import (
-    LISTED_PREFIXES,
-    TABLESPACES_PREFIX,
-    PgData,
-    read_listing,
-)
+from reattach.pageserver.import_pgdata.file_names import Database
+from reattach.pageserver.import_pgdata.pgdata import DatabaseFiles, PgData, read_listing
 from reattach.pageserver.import_pgdata.plan import Plan
 from reattach.pageserver.import_pgdata.planner import make_plan
+from reattach.pageserver.import_pgdata.slru_extent import check_extent
 from reattach.pageserver.import_pgdata.tasks import cpu_threads, in_thread, run_all
 
 log = logging.getLogger(__name__)
 
-_RELMAP_SIZES = {14: 512, 15: 512, 16: 524, 17: 524}
-
 
 async def list_pgdata(bucket: Bucket) -> list[BucketObject]:
     """Every object that an import could depend on."""
-    prefixes = (*LISTED_PREFIXES, TABLESPACES_PREFIX)
-    listings = await run_all([bucket.list_tree(prefix) for prefix in prefixes])
-    return [each for listing in listings for each in listing]
+    directories = [f"{contents.ROOT}{name}" for name in contents.READ_DIRECTORIES + contents.SEEN_DIRECTORIES]
+    listings = [bucket.list_tree(directory) for directory in directories]
+    listings.append(bucket.list_directory(contents.ROOT.rstrip("/")))
+    return [each for listing in await run_all(listings) for each in listing]
 
 
 async def read_control_file(bucket: Bucket, listed: Sequence[BucketObject]) -> ControlFile:
@@ -51,17 +49,30 @@ async def read_plan(
     """Plans the import of what was listed. Raises ObjectError for what cannot be imported."""
     # Thousands of relations take long enough for the event loop to notice.
     pgdata = await in_thread(cpu_threads(), read_listing, listed)
+    for warning in pgdata.warnings:
+        log.warning("%s", warning)
+    check_extent(pgdata.slru, control_file)
     relmaps = await _read_relmaps(bucket, pgdata, control_file.pg_version)
     return await in_thread(cpu_threads(), make_plan, pgdata, control_file, relmaps, shard, soft_size_limit)
 
 
 async def _read_relmaps(bucket: Bucket, pgdata: PgData, pg_version: int) -> dict[str, bytes]:
     sources = [files.relmap for files in pgdata.databases.values()]
-    expected = _RELMAP_SIZES[pg_version]
+    expected = relmap.SIZES[pg_version]
     for source in sources:
         if source.size != expected:
             raise ObjectError(
                 source.path, f"has {source.size} bytes, PostgreSQL {pg_version} writes {expected}"
             )
-    contents = await run_all([bucket.read_listed(source) for source in sources])
-    return {source.path: content for source, content in zip(sources, contents, strict=True)}
+    raws = await run_all([bucket.read_listed(source) for source in sources])
+    for (database, files), raw in zip(pgdata.databases.items(), raws, strict=True):
+        _check_mapped(database, files, relmap.read_relmap(files.relmap.path, raw))
+    return {source.path: raw for source, raw in zip(sources, raws, strict=True)}
+
+
+def _check_mapped(database: Database, files: DatabaseFiles, mapped: Mapping[int, int]) -> None:
+    """Raises ObjectError for a relation without which the database could not be opened."""
+    for oid, relnode in sorted(mapped.items()):
+        if (relnode, Fork.MAIN) not in files.forks:
+            reason = f"is missing, though {files.relmap.path} says that relation {oid} is there"
+            raise ObjectError(f"{database.directory}{relnode}", reason)

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 import obstore
 from obstore.exceptions import BaseError, NotFoundError, PermissionDeniedError, UnauthenticatedError
@@ -18,10 +18,7 @@ from reattach.pageserver.blocking import run_blocking
 from reattach.pageserver.config.remote_storage import S3Config
 from reattach.pageserver.remote.settled import settled
 from reattach.pageserver.remote.storage import ObjectInfo, ObjectNotFound, RemoteError, RemoteRefused
-from reattach.runtime.aws import require_credentials
-
-if TYPE_CHECKING:
-    from obstore.store import S3Config as ObstoreConfig
+from reattach.runtime.aws import explicit_endpoint, require_credentials
 
 MIB = 1024 * 1024
 
@@ -43,12 +40,12 @@ class S3Storage:
     def __init__(self, config: S3Config) -> None:
         require_credentials(os.environ)
         self._prefix = f"{config.prefix_in_bucket}/" if config.prefix_in_bucket else ""
-        where: ObstoreConfig = {"region": config.bucket_region}
+        where: dict[str, Any] = {"aws_region": config.bucket_region}
         if config.endpoint is not None:
-            where["endpoint"] = config.endpoint
+            where |= explicit_endpoint(config.endpoint)
         self._store = S3Store(
             config.bucket_name,
-            config=where,
+            config=where,  # type: ignore[arg-type]
             client_options={"allow_http": True, "timeout": timedelta(seconds=config.timeout)},
             # Retrying is ours: what obstore repeats by itself, nobody sees.
             retry_config={"max_retries": 0, "retry_timeout": timedelta(seconds=config.timeout)},

@@ -16,6 +16,10 @@ RELMAP_SIZES = {14: 512, 15: 512, 16: 524, 17: 524}
 
 SHUT_DOWN = 1
 
+NEXT_XID = 32768 + 100
+NEXT_MULTI = 655360 + 2 * 2048 + 5
+NEXT_MEMBER = 100
+
 
 def control_file(
     *,
@@ -25,6 +29,8 @@ def control_file(
     checkpoint: int = 0x1500028,
     page_checksums: bool = False,
     size: int = 8192,
+    redo: int | None = None,
+    counters: dict[int, int] | None = None,
 ) -> bytes:
     """A control file as Postgres writes it, as far as an import looks at it."""
     raw = bytearray(296)
@@ -32,11 +38,23 @@ def control_file(
     control_version = 1700 if pg_version == 17 else 1300
     catalog = CATALOG_VERSIONS[pg_version] if catalog_version is None else catalog_version
     struct.pack_into("<III", raw, 8, control_version, catalog, state)
-    struct.pack_into("<QQ", raw, 32, checkpoint, checkpoint)
+    struct.pack_into("<QQ", raw, 32, checkpoint, checkpoint if redo is None else redo)
+    struct.pack_into("<Q4xIII4xI", raw, 64, NEXT_XID, NEXT_MULTI, NEXT_MEMBER, 3, 655361)
+    for offset, value in (counters or {}).items():
+        struct.pack_into("<I", raw, offset, value)
     raw[56] = 1
     struct.pack_into("<IdIIII", raw, 204, 8, 1234567.0, BLCKSZ, 131072, 8192, 16 << 20)
     struct.pack_into("<I", raw, 252, int(page_checksums))
     return with_crc(raw, size)
+
+
+def relmap(pg_version: int, mapped: dict[int, int]) -> bytes:
+    """A relation map as Postgres writes it: file numbers by oid."""
+    most = {14: 62, 15: 62, 16: 64, 17: 64}[pg_version]
+    raw = struct.pack("<ii", 0x592717, len(mapped)) + b"".join(struct.pack("<II", *e) for e in mapped.items())
+    raw = raw.ljust(8 + 8 * most, b"\0")
+    crc: int = google_crc32c.value(raw)
+    return (raw + crc.to_bytes(4, "little")).ljust(RELMAP_SIZES[pg_version], b"\0")
 
 
 def with_crc(raw: bytes | bytearray, size: int = 8192) -> bytes:
@@ -80,12 +98,11 @@ def small_data_directory(root: Path, *, pg_version: int = 16) -> DataDirectory:
     data = DataDirectory(root, pg_version)
     data.write("pgdata/PG_VERSION", f"{pg_version}\n".encode())
     data.write("pgdata/global/pg_control", control_file(pg_version=pg_version))
-    relmap = random.Random(1).randbytes(RELMAP_SIZES[pg_version])
-    data.write("pgdata/global/pg_filenode.map", relmap)
+    data.write("pgdata/global/pg_filenode.map", relmap(pg_version, {1262: 1262}))
     data.write_pages("pgdata/global/1262", 1)
     for database in (1, 5):
         base = f"pgdata/base/{database}"
-        data.write(f"{base}/pg_filenode.map", relmap)
+        data.write(f"{base}/pg_filenode.map", relmap(pg_version, {1249: 1249, 1259: 16384}))
         data.write(f"{base}/PG_VERSION", b"16\n")
         data.write_pages(f"{base}/1249", 30)
         data.write_pages(f"{base}/1249_fsm", 3)

@@ -49,7 +49,8 @@ def listings(draw: st.DrawFn) -> list[BucketObject]:
         if directory != "pgdata/global":
             found.append(BucketObject(f"{directory}/pg_filenode.map", len(RELMAP), draw(versions)))
         forks = st.tuples(st.integers(1, 70_000), st.sampled_from(["", "_fsm", "_vm", "_init"]))
-        for relnode, fork in draw(st.sets(forks, max_size=4)):
+        chosen = draw(st.sets(forks, max_size=4))
+        for relnode, fork in sorted(chosen | {(relnode, "") for relnode, _ in chosen}):
             full = draw(st.sampled_from([0, 0, 0, 0, 1, 2]))
             for segno in range(full + 1):
                 blocks = RELSEG_BLOCKS if segno < full else draw(st.integers(0, 300))

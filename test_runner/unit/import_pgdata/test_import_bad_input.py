@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import random
 import shutil
+import socket
 import tracemalloc
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TypeVar
 
 import pytest
 
 from reattach.api.import_status import Done
 from reattach.api.key import BLCKSZ
+from reattach.api.shard import ShardIdentity
 from reattach.pageserver.import_pgdata.bucket import RangeRead
 from reattach.pageserver.import_pgdata.bucket_local import LocalBucket
 from reattach.pageserver.import_pgdata.job import READ_AHEAD_BATCHES
@@ -24,7 +28,7 @@ from test_runner.unit.import_pgdata.data_directory import (
     control_file,
     small_data_directory,
 )
-from test_runner.unit.import_pgdata.imports import SMALL_JOBS, Import
+from test_runner.unit.import_pgdata.imports import SMALL_JOBS, Import, expected_content
 
 T = TypeVar("T")
 
@@ -38,6 +42,37 @@ def write_control(**fields: int) -> Callable[[DataDirectory], object]:
 
 def remove(path: str) -> Callable[[DataDirectory], object]:
     return lambda data: (data.root / path).unlink()
+
+
+def flipped(raw: bytes) -> bytes:
+    return raw[:100] + bytes([raw[100] ^ 1]) + raw[101:]
+
+
+def pipe(path: str) -> Callable[[DataDirectory], object]:
+    def spoil(data: DataDirectory) -> None:
+        (data.root / path).unlink(missing_ok=True)
+        os.mkfifo(data.root / path)
+
+    return spoil
+
+
+def socket_at(path: str) -> Callable[[DataDirectory], object]:
+    def spoil(data: DataDirectory) -> None:
+        # A socket's path may be no longer than 107 bytes.
+        with socket.socket(socket.AF_UNIX) as server, TemporaryDirectory(dir="/tmp") as short:
+            server.bind(f"{short}/s")
+            Path(short, "s").rename(data.root / path)
+
+    return spoil
+
+
+def link_to_directory(data: DataDirectory, path: str) -> None:
+    """A link in the data directory to a directory beside it that has a file."""
+    elsewhere = data.root.parent / "elsewhere"
+    elsewhere.mkdir()
+    (elsewhere / "16384").write_bytes(bytes(BLCKSZ))
+    (data.root / path).parent.mkdir(exist_ok=True)
+    (data.root / path).symlink_to(elsewhere, target_is_directory=True)
 
 
 Spoil = Callable[[DataDirectory], object]
@@ -72,6 +107,66 @@ BAD_INPUT: dict[str, tuple[Spoil, str, str]] = {
         "pgdata/pg_tblspc/16400/PG_16/5/1",
         "user tablespaces cannot be imported",
     ),
+    "a damaged map": (
+        lambda d: d.write(MAP, flipped(d.read(MAP))),
+        MAP,
+        "the relation map is damaged: its CRC is",
+    ),
+    "a mapped relation is gone": (
+        remove("pgdata/global/1262"),
+        "pgdata/global/1262",
+        "is missing, though pgdata/global/pg_filenode.map says that relation 1262 is there",
+    ),
+    "no transaction status": (remove("pgdata/pg_xact/0000"), "pgdata/pg_xact/0000", "is missing, though"),
+    "no multixacts": (
+        remove("pgdata/pg_multixact/offsets/000A"),
+        "pgdata/pg_multixact/offsets/000A",
+        "is missing, though",
+    ),
+    "a prepared transaction": (
+        lambda d: d.write("pgdata/pg_twophase/000002DB", b"x"),
+        "pgdata/pg_twophase/000002DB",
+        "prepared transactions cannot be imported",
+    ),
+    "a base backup": (
+        lambda d: d.write("pgdata/backup_label", b"x"),
+        "pgdata/backup_label",
+        "a base backup is not a cluster",
+    ),
+    "a stopped standby": (
+        write_control(state=2),
+        CONTROL,
+        "the cluster was not shut down cleanly: its state is 'shut down in recovery'",
+    ),
+    "a pipe for a control file": (pipe(CONTROL), CONTROL, "a named pipe, not a file"),
+    "a pipe for a relation": (pipe(REL), REL, "a named pipe, not a file"),
+    "a socket for a relation": (
+        socket_at("pgdata/base/5/20000"),
+        "pgdata/base/5/20000",
+        "a socket, not a file",
+    ),
+    "a pipe for a status": (pipe("status/pgdata"), "status/pgdata", "a named pipe, not a file"),
+    "a pipe beside": (pipe("pgdata/log_pipe"), "pgdata/log_pipe", "a named pipe, not a file"),
+    "a link to a device": (
+        lambda d: (d.root / "pgdata/base/5/20000").symlink_to("/dev/zero"),
+        "pgdata/base/5/20000",
+        "a device, not a file",
+    ),
+    "a link to nothing": (
+        lambda d: (d.root / "pgdata/base/5/20000").symlink_to("/nowhere"),
+        "pgdata/base/5/20000",
+        "a symbolic link to nothing",
+    ),
+    "a link to itself": (
+        lambda d: (d.root / "pgdata/base/5/20000").symlink_to("20000"),
+        "pgdata/base/5/20000",
+        "a symbolic link that leads to itself",
+    ),
+    "a link to a tablespace": (
+        lambda d: link_to_directory(d, "pgdata/pg_tblspc/16400"),
+        "pgdata/pg_tblspc/16400/16384",
+        "user tablespaces cannot be imported",
+    ),
     "malformed status": (lambda d: d.write("status/pgdata", b"{}"), "status/pgdata", "it is malformed"),
     "nothing but the status": (lambda d: shutil.rmtree(d.root / "pgdata"), CONTROL, MISSING),
 }
@@ -89,6 +184,26 @@ def test_bad_input_is_refused_before_the_first_job(tmp_path: Path, what: str) ->
     assert len(an_import.controller.posted) == 1
     assert an_import.timeline.layers == {}
     assert an_import.metrics.done == []
+
+
+def test_links_are_followed(tmp_path: Path) -> None:
+    """I8: what lies behind a link is imported: a segment, a database, transaction status."""
+    data = small_data_directory(tmp_path / "bucket")
+    for number, path in enumerate(("pgdata/base/5/1249", "pgdata/base/1", "pgdata/pg_xact")):
+        (data.root / path).rename(tmp_path / str(number))
+        (data.root / path).symlink_to(tmp_path / str(number))
+    an_import = Import.make(data, tmp_path / "timeline")
+    an_import.run()
+    assert an_import.controller.status == Done()
+    assert an_import.content() == expected_content(small_data_directory(tmp_path / "again"), ShardIdentity())
+
+
+def test_a_servers_socket_is_no_data(tmp_path: Path) -> None:
+    data = small_data_directory(tmp_path / "bucket")
+    socket_at("pgdata/.s.PGSQL.5432")(data)
+    an_import = Import.make(data, tmp_path / "timeline")
+    an_import.run()
+    assert an_import.controller.status == Done()
 
 
 def test_memory_does_not_grow_with_the_relation(tmp_path: Path) -> None:

@@ -9,9 +9,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from reattach.api.lsn import Lsn
-from reattach.pageserver.import_pgdata.control_file import parse_control_file
+from reattach.pageserver.import_pgdata.control_file import Counters, parse_control_file
 from reattach.pageserver.import_pgdata.errors import ObjectError
-from test_runner.unit.import_pgdata.data_directory import control_file, with_crc
+from test_runner.unit.import_pgdata.data_directory import (
+    NEXT_MEMBER,
+    NEXT_MULTI,
+    NEXT_XID,
+    control_file,
+    with_crc,
+)
 
 
 def refusal(raw: bytes) -> str:
@@ -39,8 +45,33 @@ def test_every_supported_version(version: int, page_checksums: bool) -> None:
     assert control.raw == raw
 
 
-def test_a_standby_that_was_shut_down_is_clean() -> None:
-    assert parse_control_file(control_file(state=2)).pg_version == 16
+def test_counters() -> None:
+    counters = parse_control_file(control_file()).counters
+    assert counters == Counters(NEXT_XID, NEXT_MULTI, NEXT_MEMBER, 3, 655361)
+
+
+def test_a_checkpoint_of_a_running_server() -> None:
+    """I8: the pages may be newer than it."""
+    assert "is not that of a shutdown" in refusal(control_file(redo=0x1400000))
+
+
+@pytest.mark.parametrize(
+    ("offset", "name"),
+    [
+        (136, "minRecoveryPoint"),
+        (144, "minRecoveryPointTLI"),
+        (152, "backupStartPoint"),
+        (160, "backupEndPoint"),
+        (168, "backupEndRequired"),
+    ],
+)
+def test_a_recovery_that_has_not_come_to_its_end(offset: int, name: str) -> None:
+    assert refusal(control_file(counters={offset: 1})).startswith(f"{name} in control file is set")
+
+
+@pytest.mark.parametrize("offset", [64, 84])
+def test_transactions_that_cannot_be(offset: int) -> None:
+    assert "cannot be" in refusal(control_file(counters={offset: 2}))
 
 
 @given(st.integers(0, 291), st.integers(1, 255))
@@ -90,6 +121,7 @@ def test_postgres_18_is_named_though_its_crc_lies_elsewhere() -> None:
     ("state", "name"),
     [
         (0, "starting up"),
+        (2, "shut down in recovery"),
         (3, "shutting down"),
         (4, "in crash recovery"),
         (5, "in archive recovery"),

@@ -104,6 +104,9 @@ def test_a_size_that_is_no_whole_number_of_pages_is_refused(
 
 
 BAD_NAME = "not the name that Postgres gives to a relation file"
+PREPARED = "prepared transactions cannot be imported: commit them or roll them back first"
+BACKUP = "a base backup is not a cluster before a server has replayed its WAL: start it, and shut it down"
+RECOVERY = "a server in recovery may be behind its WAL: promote it, and shut it down"
 REFUSED: list[tuple[dict[str, int], str, str]] = [
     (
         {"pg_tblspc/16400/PG_16/5/16384": 1},
@@ -119,7 +122,30 @@ REFUSED: list[tuple[dict[str, int], str, str]] = [
     ({"base/5/7.0": 1}, "base/5/7.0", BAD_NAME),
     ({"base/5/0": 1}, "base/5/0", BAD_NAME),
     ({"base/05/1": 1}, "base/05/1", "its directory should be named 'pgdata/base/5/'"),
-    ({"pg_xact/0001": 1, "pg_xact/001": 1}, "pg_xact/001", "pgdata/pg_xact/0001 is the same segment"),
+    ({"pg_xact/0001": 1, "pg_xact/00001": 1}, "pg_xact/0001", "pgdata/pg_xact/00001 is the same segment"),
+    ({"pg_xact/00001": 1}, "pg_xact/00001", "Postgres would call this segment 0001"),
+    ({"pg_xact/001": 1}, "pg_xact/001", "Postgres would call this segment 0001"),
+    ({"pg_xact/00af": 1}, "pg_xact/00af", "Postgres would call this segment 00AF"),
+    ({"pg_xact/0001": 33}, "pg_xact/0001", "has 33 blocks, a segment has 32 at most"),
+    (
+        {"pg_multixact/members/0FFFF": 1},
+        "pg_multixact/members/0FFFF",
+        "Postgres would call this segment FFFF",
+    ),
+    ({"base/5/7_fsm": 1}, "base/5/7_fsm", "the main fork of relation 7 is missing"),
+    ({"base/5/7_init": 1, "base/5/8": 1}, "base/5/7_init", "the main fork of relation 7 is missing"),
+    ({"pg_twophase/000002DB": 1}, "pg_twophase/000002DB", PREPARED),
+    ({"pg_twophase/00000000000002DB": 1}, "pg_twophase/00000000000002DB", PREPARED),
+    ({"backup_label": 1}, "backup_label", BACKUP),
+    ({"tablespace_map": 1}, "tablespace_map", BACKUP),
+    ({"standby.signal": 0}, "standby.signal", RECOVERY),
+    ({"recovery.signal": 0}, "recovery.signal", RECOVERY),
+    ({"recovery.conf": 1}, "recovery.conf", RECOVERY),
+    (
+        {"postmaster.pid": 1},
+        "postmaster.pid",
+        "a server is running on this data directory, or was not shut down",
+    ),
     ({"base/6/1249": 1}, "base/6/pg_filenode.map", "No file found for the remote object id given"),
 ]
 
@@ -148,3 +174,30 @@ def test_empty_segments_after_a_truncation_are_no_gap() -> None:
 def test_nothing_at_all_misses_the_control_file() -> None:
     with pytest.raises(ObjectMissing):
         read_listing([])
+
+
+@pytest.mark.parametrize(
+    ("path", "size", "warned"),
+    [
+        ("pg_replslot/slot/state", 200, True),
+        ("pg_commit_ts/0000", 8192, True),
+        ("pg_logical/snapshots/0-1500028.snap", 100, True),
+        ("pg_logical/mappings/map-1-2-3-4-5", 100, True),
+        ("pg_logical/replorigin_checkpoint", 24, True),
+        ("pg_logical/replorigin_checkpoint", 8, False),
+        ("pg_replslot/", 0, False),
+        ("pg_wal/000000010000000000000001", 1 << 24, False),
+        ("backup_label.old", 200, False),
+        ("something else", 1, False),
+    ],
+)
+def test_what_somebody_may_miss_is_warned_of(path: str, size: int, warned: bool) -> None:
+    (*found,) = read_listing([*MINIMAL, BucketObject(f"pgdata/{path}", size, "v")]).warnings
+    assert len(found) == warned
+    assert not warned or found[0].startswith(f"pgdata/{path}: ")
+
+
+def test_one_warning_for_all_of_a_kind() -> None:
+    slots = [BucketObject(f"pgdata/pg_replslot/{name}/state", 200, "v") for name in "abc"]
+    (found,) = read_listing([*MINIMAL, *slots]).warnings
+    assert found.startswith("pgdata/pg_replslot/a/state and 2 more: replication slots")

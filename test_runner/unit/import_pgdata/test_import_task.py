@@ -27,7 +27,7 @@ from reattach.api.lsn import Lsn
 from reattach.api.shard import ShardIdentity
 from reattach.fixtures.bucket.server import BucketServer
 from reattach.pageserver.import_pgdata.executor import run_ahead_window
-from test_runner.unit.import_pgdata.data_directory import DataDirectory, small_data_directory
+from test_runner.unit.import_pgdata.data_directory import DataDirectory, relmap, small_data_directory
 from test_runner.unit.import_pgdata.imports import SMALL_JOBS, Import, expected_content
 
 SHARDS = [ShardIdentity(), ShardIdentity(0, 1), *(ShardIdentity(n, 3, 4) for n in range(3))]
@@ -276,7 +276,7 @@ CHANGES: dict[str, tuple[Callable[[DataDirectory], object], str, str]] = {
     "jobs": (lambda d: add_relations(d, 5), MORE_JOBS, f"{REL}0 was added"),
     "removed": (lambda d: (d.root / INIT).unlink(), DIFFERENT, f"{INIT} was removed"),
     "relation map": (
-        lambda d: d.write("pgdata/base/5/pg_filenode.map", bytes(524)),
+        lambda d: d.write("pgdata/base/5/pg_filenode.map", relmap(16, {1249: 1249})),
         DIFFERENT,
         "pgdata/base/5/pg_filenode.map has other content",
     ),

@@ -40,6 +40,9 @@ class StatusBucket:
     async def list_tree(self, prefix: str) -> list[BucketObject]:
         raise NotImplementedError
 
+    async def list_directory(self, directory: str) -> list[BucketObject]:
+        raise NotImplementedError
+
     async def map_ranges(self, reads: Sequence[RangeRead], work: Callable[[list[Buffer]], T]) -> T:
         raise NotImplementedError
 
