@@ -187,7 +187,7 @@ def test_an_unexpected_line_is_told_with_its_place(bad: Run) -> None:
     text = bad.section("test_logs_an_error")
     assert "pageserver_1: unexpected log line: 2026-01-02T03:04:05.000000Z ERROR page 7" in text
     assert re.search(r"pageserver\.log:\d+\n", text)
-    assert "repeat: pytest " in text and "kept: " in text
+    assert "\nrepeat: " in text and "\nkept: " in text
 
 
 def test_the_tests_own_error_comes_first(bad: Run) -> None:
