@@ -47,6 +47,7 @@ class Side(asyncio.Protocol):
         self._source: Side | None = None
         self._stopped: set[str] = set()
         self._is_over = False
+        self._is_finished = False
         self.is_slow = False
         """Whether more waits to be sent than should."""
         self.was_reset = False
@@ -118,12 +119,13 @@ class Side(asyncio.Protocol):
                 self._transport.resume_reading()
 
     def write(self, data: bytes | memoryview) -> None:
-        if self._transport is not None and not self._transport.is_closing():
+        if data and self._transport is not None and not self._transport.is_closing():
             self._transport.write(data)
 
     def finish(self) -> None:
         """Sends the end of the stream; the answer may still come."""
-        if self._transport is not None and not self._transport.is_closing():
+        if self._transport is not None and not self._transport.is_closing() and not self._is_finished:
+            self._is_finished = True
             self._transport.write_eof()
 
     def close(self) -> None:

@@ -60,6 +60,8 @@ class PostgresConnection:
             return
         self._is_connected = True
         self._from_client(b"")
+        if self.client.is_over:
+            self._client_ended(self.client.was_reset)
 
     def abort(self) -> None:
         self.client.reset()
@@ -135,10 +137,11 @@ class PostgresConnection:
 
     def _client_ended(self, was_reset: bool) -> None:
         self._gate.client_left()
-        if self._startup is not None:
-            self._end(was_reset)
-        else:
+        if self._startup is None:
             self.pump()
+        elif self._is_connected:
+            self._end(was_reset)
+        # Else what it has sent before it left may be a cancel request.
 
     # The server
 

@@ -82,7 +82,6 @@ class Gate:
         self._point: _Point | None = None
         self._decision: Decision | None = None
         self._copy: tuple[Entry, Commit] | None = None
-        self._copies_left = 0
         # An error in place of the server's next answer, and whether to hide that it is ready then.
         self._error: bytes | None = None
         self._refused: int | None = None
@@ -132,10 +131,10 @@ class Gate:
                 self._send_or_meet(kind, message, commit)
             case _ if kind == COPY_DONE:
                 self._copy_done(message)
-            case _ if kind == COPY_DATA and self._copy_chunks and session.copying:
-                self._meet(kind, message, "copy-data", self._copy_target(), {"length": len(message) - 5})
+            case _ if kind == COPY_DATA and self._copy_chunks and session.awaits_copy_data:
+                self._meet(kind, message, "copy-data", session.copy_target, {"length": len(message) - 5})
             case _ if kind == COPY_FAIL:
-                session.copying = False
+                session.copy_ended()
                 self._send(kind, message)
             case _:
                 if kind == CLIENT_FLUSH and self._point is not None:
@@ -165,12 +164,12 @@ class Gate:
         if not self._drained():
             return False
         commit = session.transaction.commits(statements)
-        copies = sum(one.kind is Kind.COPY_IN for one in statements)
-        if commit is not None and copies:
+        if commit is not None and any(one.kind is Kind.COPY_IN for one in statements):
             entry = self._send(QUERY, message, statements)
             assert entry is not None
-            self._copy, self._copies_left = (entry, commit), copies
+            self._copy = entry, commit
         else:
+            self._copy = None
             self._send_or_meet(QUERY, message, commit, statements)
         return True
 
@@ -212,19 +211,14 @@ class Gate:
 
     def _copy_done(self, message: bytes) -> None:
         session = self._session
-        is_current = session.copying and self._copy is not None and session.pending[0] is self._copy[0]
-        session.copying = False
-        if is_current:
-            self._copies_left -= 1
-        if self._copy is None or not is_current or self._copies_left:
+        is_current = session.awaits_copy_data
+        session.copy_ended()
+        if self._copy is None or not is_current or session.awaits_copy_data:
             self._wires.to_server(message)
             return
         (entry, commit), self._copy = self._copy, None
+        assert entry is session.pending[0]
         self._meet(COPY_DONE, message, "commit", commit.target, _request(commit), entry=entry)
-
-    def _copy_target(self) -> str:
-        head = self._session.pending[0]
-        return head.statements[head.carried_out].parts[0].removeprefix("copy ")
 
     # The way of an effect
 
@@ -297,7 +291,7 @@ class Gate:
         """Has the server roll back, and gives the client an error."""
         self._error = error_response(status, f"the witness answers {status}")
         if point.kind in (COPY_DATA, COPY_DONE):
-            self._session.copying = False
+            self._session.copy_ended()
             self._wires.to_server(_FAIL_COPY)
             if point.kind == COPY_DATA:
                 self._answered(point, status)
@@ -361,9 +355,10 @@ class Gate:
         """Hands it to the client, and notes what it means."""
         self._wires.to_client(self._replaced(kind, message))
         entry = self._session.received(kind, message[5:])
-        if kind == b"G" or not self._session.pending:
+        must_send = kind == b"G" and self._session.copying
+        if must_send or not self._session.pending:
             self._is_draining = False
-        if kind == b"G":
+        if must_send:
             self._wires.release()
         if entry is not None and self._point is not None and entry is self._point.entry:
             self._completed(self._point, entry)

@@ -30,6 +30,8 @@ class Entry:
     kind: int
     statements: tuple[Statement, ...] = ()
     carried_out: int = 0
+    copies_begun: int = 0
+    copies_ended: int = 0
     tags: list[str] = field(default_factory=list)
     sqlstate: str | None = None
 
@@ -107,6 +109,35 @@ class Session:
         self.pending.append(entry)
         return entry
 
+    def _copy_entry(self) -> Entry | None:
+        for entry in self.pending:
+            wanted = sum(statement.kind is Kind.COPY_IN for statement in entry.statements)
+            if entry.sqlstate is None and entry.copies_ended < wanted:
+                return entry
+        return None
+
+    @property
+    def awaits_copy_data(self) -> bool:
+        """Whether COPY data of the client belong to what is under way. Some send them at once, with the end,
+        before the server says that it waits for them.
+        """
+        return self._copy_entry() is not None
+
+    def copy_ended(self) -> None:
+        """The client says that all data are there, or that there will be no more."""
+        entry = self._copy_entry()
+        if entry is not None:
+            entry.copies_ended += 1
+        self.copying = False
+
+    @property
+    def copy_target(self) -> str:
+        """The table that data are for."""
+        entry = self._copy_entry()
+        assert entry is not None
+        copies = [one for one in entry.statements if one.kind is Kind.COPY_IN]
+        return copies[entry.copies_ended].parts[0].removeprefix("copy ")
+
     # What the server sends
 
     def received(self, kind: bytes, body: bytes) -> Entry | None:
@@ -117,11 +148,13 @@ class Session:
                 return self._ready(body)
             case b"E":
                 return self._error(body)
-            case b"G":
-                self.copying = True
-                # The server reads over a Sync that comes before the data.
-                kept = [entry for entry in self.pending if entry is head or entry.kind != SYNC]
-                self.pending = deque(kept)
+            case b"G" if head is not None:
+                head.copies_begun += 1
+                self.copying = head.copies_begun > head.copies_ended
+                if self.copying:
+                    # The server reads over a Sync that comes before the data.
+                    kept = [entry for entry in self.pending if entry is head or entry.kind != SYNC]
+                    self.pending = deque(kept)
             case b"1" | b"2" | b"3" if head is not None:
                 return self.pending.popleft()
             case b"T" | b"n" if head is not None and head.kind == DESCRIBE:

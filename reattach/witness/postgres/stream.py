@@ -19,20 +19,29 @@ class Stream:
         self._end = 0
         self._rest = 0
         self._rest_after = 0
+        # What has come of a long message, and how much of it has not: joined once, not at each piece.
+        self._pieces: list[bytes] = []
+        self._missing = 0
 
     @property
     def size(self) -> int:
         """Bytes that have not been taken."""
-        return len(self._data) - self._at
+        return len(self._data) - self._at + sum(map(len, self._pieces))
 
     def feed(self, data: bytes) -> None:
-        self._data = self._data[self._at :] + data if self.size else data
-        self._at = 0
+        self._pieces.append(data)
+        self._missing -= len(data)
+        if self._missing <= 0:
+            if self._at < len(self._data):
+                self._pieces.insert(0, self._data[self._at :])
+            self._data = self._pieces[0] if len(self._pieces) == 1 else b"".join(self._pieces)
+            self._at = self._missing = 0
+            self._pieces.clear()
 
     def peek(self) -> tuple[int, bytes] | None:
         """(type, message) or (BULK, bytes); None if more must come. Raises NotPostgres."""
         data, start, size = self._data, self._at, len(self._data)
-        if start >= size:
+        if start >= size or self._pieces:
             return None
         end = self._end_of_run(start)
         if end > start:
@@ -40,7 +49,10 @@ class Stream:
             self._end = min(end, size)
             return BULK, data[start : self._end]
         length = message_length(data, start)
-        if length is None or start + length > size:
+        if length is None:
+            return None
+        if start + length > size:
+            self._missing = start + length - size
             return None
         self._end = start + length
         self._rest_after = 0

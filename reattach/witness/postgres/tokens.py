@@ -1,4 +1,6 @@
-"""SQL's text cut into statements and words, as PostgreSQL's own scanner would."""
+"""SQL's text cut into statements and words, as PostgreSQL's own scanner does with its default settings (a
+backslash is special in `E'…'` only).
+"""
 
 from __future__ import annotations
 

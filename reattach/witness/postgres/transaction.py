@@ -20,8 +20,8 @@ class Commit:
 
     @property
     def target(self) -> str:
-        """Its name: what it did, in order, each once."""
-        once = list(dict.fromkeys(self.parts))
+        """Its name: what it did, in order, each once, on one line."""
+        once = list(dict.fromkeys(" ".join(part.split()) for part in self.parts))
         more = ["…"] if len(once) > MOST_PARTS else []
         return "; ".join([*once[:MOST_PARTS], *more])
 

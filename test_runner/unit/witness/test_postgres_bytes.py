@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from reattach.api.effects import Front
 from test_runner.unit.witness.proxied import SECONDS, ProxiedWorld
+from test_runner.unit.witness.target import message
 
 STARTUP = struct.pack("!II", 8, 196608)
 FLUSH = b"H\0\0\0\x04"
@@ -26,10 +27,6 @@ WRITES = ["insert into t values (1)", "commit", "create table u ()", "begin; del
 statements = st.sampled_from([*READS, *WRITES])
 units = st.lists(st.tuples(st.booleans(), statements), min_size=1, max_size=8)
 cuts = st.lists(st.integers(1, 50), max_size=30)
-
-
-def message(kind: bytes, body: bytes = b"") -> bytes:
-    return kind + struct.pack("!I", len(body) + 4) + body
 
 
 class Server:

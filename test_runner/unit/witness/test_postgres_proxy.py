@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import socket
+import struct
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -14,7 +16,7 @@ from pathlib import Path
 
 import psycopg
 import pytest
-from psycopg.conninfo import conninfo_to_dict
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg.pq import TransactionStatus
 
 from reattach.api.effects import Front, NameRule, Phase
@@ -22,8 +24,9 @@ from reattach.api.history import Read
 from reattach.fixtures.postgres.databases import DatabaseServer
 from reattach.fixtures.postgres.protocol import Row
 from reattach.fixtures.processes import wait_for
+from reattach.witness.postgres.connection import PostgresConnection
 from test_runner.unit.witness.proxied import SECONDS, ProxiedWorld
-from test_runner.unit.witness.target import Target
+from test_runner.unit.witness.target import RawSession, Target, message
 
 BEFORE, AFTER = Phase.BEFORE, Phase.AFTER
 DONE = "performed 0, answered 0"
@@ -183,6 +186,28 @@ class TestEffects:
         assert witness.outcomes() == [("commit copy t #1", DONE)]
         with client.cursor() as cursor, cursor.copy("copy t to stdout") as copy:
             assert b"".join(copy) == b"".join(b"%d\n" % a for a in range(1000))
+
+    @pytest.mark.parametrize("is_extended", [False, True])
+    @pytest.mark.parametrize("copy_chunks", [False, True])
+    def test_copy_that_waits_for_nothing(
+        self, is_extended: bool, copy_chunks: bool, target: Target, witness: ProxiedWorld
+    ) -> None:
+        """Statement, data and end are sent at once, before the server says that it wants data."""
+        port = witness.listen(Front.POSTGRES, target.port, copy_chunks=copy_chunks)
+        begin = [message(b"Q", b"copy t from stdin\0")]
+        end = [message(b"c")]
+        if is_extended:
+            parse = message(b"P", b"\0copy t from stdin\0\0\0")
+            begin = [parse, message(b"B", bytes(8)), message(b"E", bytes(5))]
+            end.append(message(b"S"))
+        with RawSession(make_conninfo(target.dsn, host="127.0.0.1", port=port)) as session:
+            for a in range(20):
+                session.send(*begin, message(b"d", b"%d\n" % a), message(b"d", b"%d\n" % (100 + a)), *end)
+                assert [one[:1] for one in session.until_ready()][-3:] == [b"G", b"C", b"Z"]
+        assert target.rows() == [*range(20), *range(100, 120)]
+        names = [name.partition(" #")[0] for name, became in witness.outcomes() if became == DONE]
+        chunks = ["copy-data t"] * 2 if copy_chunks else []
+        assert names == [*chunks, "commit copy t"] * 20
 
     def test_copy_that_is_given_up(self, target: Target, witness: ProxiedWorld, client: Client) -> None:
         with (
@@ -414,6 +439,25 @@ class TestNetwork:
                 wait([done], 0.05)
             with pytest.raises(psycopg.errors.QueryCanceled):
                 done.result(SECONDS)
+
+    def test_cancel_without_waiting(self, target: Target, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Some clients send the request and are gone before the proxy has reached the server."""
+        with RawSession(target.proxied) as session:
+            session.send(message(b"Q", b"select pg_sleep(60)\0"))
+            with psycopg.connect(target.dsn, autocommit=True) as direct:
+                asleep = "select 1 from pg_stat_activity where wait_event = 'PgSleep'"
+                wait_for(lambda: direct.execute(asleep).fetchone(), what="pg_sleep", timeout=SECONDS)
+            connect = PostgresConnection._connect
+
+            async def slowly(connection: PostgresConnection) -> None:
+                while not connection.client.is_over:
+                    await asyncio.sleep(0.001)
+                await connect(connection)
+
+            monkeypatch.setattr(PostgresConnection, "_connect", slowly)
+            with socket.create_connection(session.address, SECONDS) as other:
+                other.sendall(struct.pack("!II", 16, 80877102) + session.key)
+            assert b"57014" in b"".join(session.until_ready())
 
     def test_encryption_is_refused(self, target: Target) -> None:
         with pytest.raises(psycopg.OperationalError, match="SSL"):

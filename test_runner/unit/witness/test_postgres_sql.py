@@ -200,6 +200,9 @@ class TestTransaction:
         assert commits("commit", transaction) is None
         assert commits("insert into b values (1)", transaction) is None
 
+    def test_odd_names_stay_on_one_line(self) -> None:
+        assert commits('insert into "a\n  b" values (1)') == "insert a b"
+
     def test_many_parts_are_cut(self) -> None:
         text = "; ".join(f"insert into t{name} values (1)" for name in "abcdefghijklmnopq")
         target = commits(text)

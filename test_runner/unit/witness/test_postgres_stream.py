@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+import time
 
 import pytest
 from hypothesis import given
@@ -54,6 +55,24 @@ def test_rows_are_not_waited_for() -> None:
     stream.take()
     stream.feed(row[50:] + b"Z")
     assert stream.peek() == (BULK, row[50:])
+
+
+def test_long_message() -> None:
+    """It is joined once, so twice the length takes twice the time; and what follows is not lost."""
+    stream = Stream(b"d")
+    query, ready = text_of([(ord("Q"), bytes(1 << 25)), (ord("S"), b"")])
+    text = query + ready
+    began = time.process_time()
+    for at in range(0, len(text), 1 << 12):
+        stream.feed(text[at : at + (1 << 12)])
+        found = stream.peek()
+        assert (found is None) == (at + (1 << 12) < len(query))
+    assert stream.size == len(text)
+    assert stream.peek() == (ord("Q"), query)
+    stream.take()
+    assert stream.peek() == (ord("S"), ready)
+    # Joined at each piece it would be 128 GiB that are copied.
+    assert time.process_time() - began < 5
 
 
 @pytest.mark.parametrize("length", [0, 3, 1 << 30])
