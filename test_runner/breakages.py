@@ -44,6 +44,13 @@ REPORTS = "reattach/storage_controller/db/import_reports.py"
 TRANSITIONS = "reattach/storage_controller/core/import_state.py"
 FINALIZER = "reattach/storage_controller/import_finalization.py"
 
+ORDER = "reattach/pageserver/remote/upload_order.py"
+UPCALLS = "reattach/pageserver/upcalls.py"
+TIMELINE = "reattach/pageserver/timeline/timeline.py"
+SHARDS = "reattach/storage_controller/db/shards.py"
+INDEX_CHOICE = "reattach/pageserver/remote/index_choice.py"
+
+EXPLORED = "test_import_resume_explored"
 KILLED = "test_import_resume and pageserver_killed and 0_shards"
 
 BREAKAGES = [
@@ -205,5 +212,246 @@ BREAKAGES = [
         ),
         test="test_import_resume_controller_killed_before_activation",
         says="the control plane was not told",
+    ),
+    Breakage(
+        name="report-done-before-the-last-layers-are-there",
+        invariant="I2",
+        edits=(
+            Edit(
+                TASK,
+                'notifying storcon")\n        await self.target.make_durable()\n',
+                'notifying storcon")\n',
+            ),
+            Edit(
+                TASK,
+                "        await self.target.check_layers(self._layers(plan, progress.jobs))\n        await self.upcalls",
+                "        await self.upcalls",
+            ),
+        ),
+        test=EXPLORED,
+        says="I2",
+    ),
+    Breakage(
+        name="let-an-index-overtake-its-layers",
+        invariant="I2",
+        edits=(
+            Edit(
+                ORDER,
+                "if not entry.running and not layer_before and not index_before:",
+                "if not entry.running and not index_before:",
+            ),
+        ),
+        test=EXPLORED,
+        says="I2",
+    ),
+    Breakage(
+        name="delete-before-the-index-says-so",
+        invariant="I2",
+        edits=(
+            Edit(
+                ORDER,
+                "if not entry.running and not index_before and touched.isdisjoint(paths):",
+                "if not entry.running and touched.isdisjoint(paths):",
+            ),
+        ),
+        test=EXPLORED,
+        says="I2",
+    ),
+    Breakage(
+        name="leave-what-nothing-names",
+        invariant="I9",
+        edits=(
+            Edit(
+                UPLOADS,
+                "        if not unnamed(listed, self._layers, keep={newest or ours}):\n            return\n",
+                "        if listed:\n            return\n",
+            ),
+        ),
+        test=EXPLORED,
+        says="I9",
+    ),
+    Breakage(
+        name="remember-a-status-across-attachments",
+        invariant="I5",
+        edits=(
+            Edit(
+                TASK,
+                "    status = await upcalls.get_status()\n",
+                "    key = (target.tenant_shard_id, target.timeline_id)\n"
+                "    status = _SEEN.setdefault(key, await upcalls.get_status())\n",
+            ),
+            Edit(
+                TASK, "log = logging.getLogger(__name__)\n", "log = logging.getLogger(__name__)\n_SEEN = {}\n"
+            ),
+        ),
+        test=EXPLORED,
+        says="I5",
+    ),
+    Breakage(
+        name="give-a-checkpoint-up-when-nobody-answers",
+        invariant="I5",
+        edits=(
+            Edit(
+                UPCALLS,
+                "            except TransportError as e:\n                self._absence.answered(e)\n                await retries.failed(e)\n            except _Refused as e:\n                self._absence.answered(e)\n                if e.status not in",
+                "            except TransportError as e:\n                if not status.is_terminal:\n                    return\n                await retries.failed(e)\n            except _Refused as e:\n                self._absence.answered(e)\n                if e.status not in",
+            ),
+        ),
+        test=EXPLORED,
+        says="I",
+    ),
+    Breakage(
+        name="work-on-after-a-detach",
+        invariant="I13",
+        edits=(
+            Edit(
+                TIMELINE,
+                "        await self.scope.cancel_tasks()\n        await self.client.stop(drain_seconds)\n        await self.scope.close()\n",
+                "        return\n",
+            ),
+        ),
+        test=EXPLORED,
+        says="I13",
+    ),
+    Breakage(
+        name="tell-of-success-though-a-shard-failed",
+        invariant="I7",
+        edits=(Edit(FINALIZER, "error = import_state.error_text(row.statuses)", "error = None"),),
+        test="test_import_resume",
+        says="I7",
+    ),
+    Breakage(
+        name="forget-creations-at-a-restart",
+        invariant="I10",
+        edits=(
+            Edit(
+                IMPORTS,
+                "        for row in await table.list_unfinished(self._db):\n            if row.is_complete:\n                self.ensure_finalizer(row.key)\n            elif row.needs_creation:",
+                "        for row in await table.list_unfinished(self._db):\n            if row.is_complete:\n                self.ensure_finalizer(row.key)\n            elif row.error is not None:",
+            ),
+        ),
+        test=EXPLORED,
+        says="I10",
+    ),
+    Breakage(
+        name="let-the-window-grow-with-each-resume",
+        invariant="I5",
+        edits=(
+            Edit(
+                EXECUTOR,
+                "window = run_ahead_window(concurrency)",
+                "window = run_ahead_window(concurrency) + 4 * completed",
+            ),
+        ),
+        test=EXPLORED,
+        says="I5",
+    ),
+    Breakage(
+        name="tell-twice",
+        invariant="I7",
+        edits=(
+            Edit(
+                FINALIZER,
+                "                if answer.is_success:\n",
+                "                if answer.is_success and attempt > 1:\n",
+            ),
+        ),
+        test=EXPLORED,
+        says="I7",
+    ),
+    Breakage(
+        name="forget-before-telling",
+        invariant="I7",
+        edits=(
+            Edit(
+                FINALIZER,
+                "            await self._notify(key, error)\n",
+                "            await until_available(lambda: imports.finish(self._db, *key, error))\n            await self._notify(key, error)\n",
+            ),
+        ),
+        test=EXPLORED,
+        says="I",
+    ),
+    Breakage(
+        name="hash-what-changes-from-run-to-run",
+        invariant="I1",
+        edits=(Edit(TASK, "plan_hash(plan), limit)", "plan_hash(plan) ^ id(bucket), limit)"),),
+        test=EXPLORED,
+        says="I",
+    ),
+    Breakage(
+        name="wipe-what-was-recorded",
+        invariant="I2",
+        edits=(
+            Edit(
+                TASK,
+                '        if self.recorded is None:\n            log.info("wipe the slate clean")\n            await self.target.wipe_layers()\n',
+                "        await self.target.wipe_layers()\n        if self.recorded is None:\n",
+            ),
+            Edit(
+                TASK,
+                "            await self.target.check_layers(self._layers(plan, progress.completed))\n",
+                "",
+            ),
+        ),
+        test=EXPLORED,
+        says="I2",
+    ),
+    Breakage(
+        name="make-no-checkpoint",
+        invariant="I5",
+        edits=(
+            Edit(
+                EXECUTOR,
+                "if number % checkpoint_threshold == 0:",
+                "if number % checkpoint_threshold == checkpoint_threshold:",
+            ),
+        ),
+        test=EXPLORED,
+        says="I5",
+    ),
+    Breakage(
+        name="attach-twice-in-one-generation",
+        invariant="I4",
+        edits=(
+            Edit(
+                SHARDS,
+                "SET generation = coalesce(generation, 0) + 1, generation_pageserver = %s\n            WHERE {_SHARD} AND {_HAS_NEXT} AND",
+                "SET generation = coalesce(generation, 1), generation_pageserver = %s\n            WHERE {_SHARD} AND {_HAS_NEXT} AND",
+            ),
+        ),
+        test=EXPLORED,
+        says="I",
+    ),
+    Breakage(
+        name="read-the-oldest-index",
+        invariant="I2",
+        edits=(
+            Edit(
+                INDEX_CHOICE,
+                "    for candidate in (generation, generation - 1):",
+                "    for candidate in range(generation + 1):",
+            ),
+        ),
+        test=EXPLORED,
+        says="I",
+    ),
+    Breakage(
+        name="start-again-after-the-end",
+        invariant="I6",
+        edits=(
+            Edit(
+                TASK,
+                "    if not isinstance(status, InProgress):\n",
+                "    if isinstance(status, Done):\n        status = InProgress(None)\n    if not isinstance(status, InProgress):\n",
+            ),
+            Edit(
+                TRANSITIONS,
+                "        return Transition.REJECT_TERMINAL\n",
+                "        return Transition.STORE\n",
+            ),
+        ),
+        test=EXPLORED,
+        says="I6",
     ),
 ]
