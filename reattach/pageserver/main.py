@@ -23,6 +23,7 @@ from reattach.pageserver.process import PageServer, Sockets
 from reattach.runtime.auth import TokenAuth
 from reattach.runtime.aws import bypass_proxies, keep_credentials_only
 from reattach.runtime.failpoints import failpoints
+from reattach.runtime.file_limit import raise_file_limit
 from reattach.runtime.logs import start_logging
 from reattach.runtime.memory import collect_seldom, keep_freed_buffers
 from reattach.runtime.serve import bind
@@ -81,6 +82,7 @@ def _run(workdir: Path) -> None:
         if ignored:
             log.info("ignoring %s: the endpoints are configured", ", ".join(ignored))
     bypass_proxies(os.environ)
+    raise_file_limit()
     os.chdir(workdir)
     (workdir / "tenants").mkdir(exist_ok=True)
     if config.no_sync:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import signal
 import socket
@@ -164,9 +163,16 @@ class PageServer:
         await serve_page_service(self.sockets.pg, open_, None if auth is None else auth.claims)
 
 
-def _write_locations(context: Context, confs: Mapping[TenantShardId, LocationConf]) -> None:
-    for shard_id, conf in confs.items():
+def _write_locations(context: Context, confs: dict[TenantShardId, LocationConf]) -> None:
+    """Leaves those out of `confs` that cannot be written: a restart must know who is attached here.
+
+    The controller misses them, and attaches them again, until that succeeds.
+    """
+    for shard_id, conf in list(confs.items()):
         directory = context.tenant_directory(shard_id)
-        with contextlib.suppress(FileExistsError):
-            (directory / "timelines").mkdir(parents=True)
-        write_location(directory, conf, sync=context.sync)
+        try:
+            (directory / "timelines").mkdir(parents=True, exist_ok=True)
+            write_location(directory, conf, sync=context.sync)
+        except OSError as e:
+            log.error("tenant %s is not started, its directory cannot be written: %s", shard_id, e)
+            del confs[shard_id]

@@ -25,12 +25,14 @@ from reattach.api.upcall import NodeRegisterRequest as Registration
 from reattach.pageserver.import_pgdata.errors import ImportFailed, ImportInterrupted
 from reattach.runtime.failpoints import failpoints
 from reattach.runtime.http_client import HttpResponse, TransportError, request_json
+from reattach.runtime.per_loop import per_loop
 
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
 _TIMEOUT_SECONDS = 30.0
+_CALLS_AT_A_TIME = 64
 _FIRST_DELAY_SECONDS = 0.02
 _LONGEST_DELAY_SECONDS = 3.0
 _WARN_AFTER_SECONDS = 3.6
@@ -45,6 +47,12 @@ _NEVER_RECORDED_SECONDS = 600.0
 _MAY_SUCCEED_LATER = frozenset({401, 403, _NOT_FOUND, 408, 412, 429, 502, 503, 504})
 """Answers to a status update that say nothing about the update itself: the row may not be there yet, the
 generation may be on its way."""
+
+
+@per_loop
+def _calls_at_a_time() -> asyncio.Semaphore:
+    """Each is a connection, and all imports of a pageserver may want to say something at once."""
+    return asyncio.Semaphore(_CALLS_AT_A_TIME)
 
 
 class _Refused(Exception):
@@ -137,9 +145,10 @@ class ControllerClient:
     async def call(self, method: str, name: str, body: object, answer: type[T]) -> T:
         """One attempt. Raises TransportError or _Refused."""
         url = self._base_url + name
-        response = await request_json(
-            method, url, body=codec.encode(body), token=self._token, timeout=_TIMEOUT_SECONDS
-        )
+        async with _calls_at_a_time():
+            response = await request_json(
+                method, url, body=codec.encode(body), token=self._token, timeout=_TIMEOUT_SECONDS
+            )
         if not response.is_success:
             raise _Refused(url, response)
         try:

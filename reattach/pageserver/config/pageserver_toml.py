@@ -29,7 +29,8 @@ IMPORT_KEYS = (
     "import_job_checkpoint_threshold",
     "import_job_max_byte_range_size",
 )
-_IMPORT_OPTIONAL_KEYS = ("verify_checksums", "stall_timeout")
+_IMPORT_DURATIONS = {"stall_timeout": "10s", "local_patience": "1h"}
+_IMPORT_OPTIONAL_KEYS = ("verify_checksums", *_IMPORT_DURATIONS)
 
 
 class AuthType(StrEnum):
@@ -201,5 +202,8 @@ def _import_config(wire: _Wire) -> ImportConfig:
     if type(verify) is not bool:
         raise ConfigError(FILE, f"{name}.verify_checksums", f"must be true or false, not {verify!r}")
     limits = {key: table[key] for key in IMPORT_KEYS}
-    stall_timeout = _checked(f"{name}.stall_timeout", parse_duration, str(table.get("stall_timeout", "10s")))
-    return dataclasses.replace(base, verify_checksums=verify, stall_timeout=stall_timeout, **limits)
+    durations = {
+        key: _checked(f"{name}.{key}", parse_duration, str(table.get(key, default)))
+        for key, default in _IMPORT_DURATIONS.items()
+    }
+    return dataclasses.replace(base, verify_checksums=verify, **durations, **limits)

@@ -12,15 +12,30 @@ from pathlib import Path
 from typing import TypeVar
 
 from reattach.api.location import LocalFs
-from reattach.pageserver.import_pgdata.bucket import RangeRead, Refusal, retried
+from reattach.pageserver.import_pgdata.bucket import RangeRead, Refusal, TransientFailure, retried
 from reattach.pageserver.import_pgdata.bucket_object import BucketObject
-from reattach.pageserver.import_pgdata.errors import ObjectChanged, ObjectError, ObjectMissing
+from reattach.pageserver.import_pgdata.errors import ImportFailed, ObjectChanged, ObjectError, ObjectMissing
 from reattach.pageserver.import_pgdata.tasks import cpu_threads, in_thread
 from reattach.pageserver.layers.blobs import Buffer
 
 T = TypeVar("T")
 
 _MAX_DEPTH = 16
+
+_MAY_PASS = frozenset(
+    {
+        errno.EAGAIN,
+        errno.EBUSY,
+        errno.EINTR,
+        errno.EMFILE,
+        errno.ENFILE,
+        errno.ENOBUFS,
+        errno.ENOMEM,
+        errno.ESTALE,
+        errno.ETIMEDOUT,
+    }
+)
+"""Shortages. What else a file system refuses seldom changes by itself."""
 
 _MANY_READS = 16
 _many_reads = threading.Lock()
@@ -33,7 +48,10 @@ class LocalBucket:
 
     def __init__(self, place: LocalFs, on_bytes: Callable[[int], None]) -> None:
         self._root = Path(place.path)
-        self._root.mkdir(parents=True, exist_ok=True)
+        try:
+            self._root.mkdir(parents=True, exist_ok=True)
+        except OSError as e:
+            raise ImportFailed(f"{self._root}: {e.strerror}") from e
         self._on_bytes = on_bytes
 
     async def list_tree(self, prefix: str) -> list[BucketObject]:
@@ -119,7 +137,8 @@ class LocalBucket:
             try:
                 return attempt()
             except OSError as e:
-                raise Refusal(f"{type(e).__name__}: {e.strerror}") from e
+                passes = e.errno in _MAY_PASS
+                raise (TransientFailure if passes else Refusal)(f"{type(e).__name__}: {e.strerror}") from e
 
         return await retried(path, lambda: in_thread(cpu_threads(), translated))
 

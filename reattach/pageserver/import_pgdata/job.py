@@ -17,7 +17,8 @@ from reattach.pageserver.import_pgdata.batches import Batch, PagesRead, make_bat
 from reattach.pageserver.import_pgdata.bucket import Bucket
 from reattach.pageserver.import_pgdata.budget import ByteBudget
 from reattach.pageserver.import_pgdata.config import ImportConfig
-from reattach.pageserver.import_pgdata.errors import ObjectError
+from reattach.pageserver.import_pgdata.errors import ImportInterrupted, ObjectError
+from reattach.pageserver.import_pgdata.local_trouble import despite_local_trouble, open_layers
 from reattach.pageserver.import_pgdata.page_checksums import first_bad_page
 from reattach.pageserver.import_pgdata.plan import Job
 from reattach.pageserver.import_pgdata.target import ImportTarget
@@ -59,7 +60,20 @@ class JobRunner:
     budget: ByteBudget
 
     async def run(self, job: Job) -> JobOutcome:
-        """Writes the job's layer and hands it to the timeline; a job without values writes none."""
+        """Writes the job's layer and hands it to the timeline; a job without values writes none.
+
+        Begins anew after an error of the local disk. Raises ImportFailed if those do not end.
+        """
+        what = f"writing the layer of keys {job.keys.start} to {job.keys.end}"
+        return await despite_local_trouble(what, self.config.local_patience, lambda: self._attempt(job))
+
+    async def _attempt(self, job: Job) -> JobOutcome:
+        async with open_layers():
+            return await self._write_layer(job)
+
+    async def _write_layer(self, job: Job) -> JobOutcome:
+        if self.target.is_cancelling:
+            raise ImportInterrupted("timeline is shutting down")
         name = LayerName(job.keys, self.lsn)
         temp_file = self.target.directory / f"{name}.{next(_temp_numbers):x}.___temp"
         try:

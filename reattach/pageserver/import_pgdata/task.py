@@ -16,6 +16,7 @@ from reattach.pageserver.import_pgdata.control_file import ControlFile
 from reattach.pageserver.import_pgdata.errors import ImportFailed, ImportInterrupted, PlanMismatch
 from reattach.pageserver.import_pgdata.executor import execute
 from reattach.pageserver.import_pgdata.job import JobRunner, byte_budget
+from reattach.pageserver.import_pgdata.local_trouble import despite_local_trouble
 from reattach.pageserver.import_pgdata.plan import Plan
 from reattach.pageserver.import_pgdata.plan_hash import plan_hash
 from reattach.pageserver.import_pgdata.planning import list_pgdata, read_control_file, read_plan
@@ -74,7 +75,9 @@ class _Import:
         bucket = open_bucket(location, self.config, self.metrics.bytes_read)
         if self.recorded is None:
             log.info("wipe the slate clean")
-            await self.target.wipe_layers()
+            await despite_local_trouble(
+                "wiping what an earlier attempt left", self.config.local_patience, self.target.wipe_layers
+            )
             log.info("wait for pgdata to reach status 'done'")
             await wait_for_pgdata(bucket, self.target)
         listed = await list_pgdata(bucket)

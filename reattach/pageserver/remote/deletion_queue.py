@@ -25,6 +25,7 @@ from reattach.pageserver.remote.deletion_lists import (
     newest_generations,
 )
 from reattach.pageserver.remote.storage import RemoteError, RemoteStorage, retry_forever
+from reattach.runtime.backoff import back_off
 from reattach.runtime.failpoints import failpoints
 from reattach.runtime.logs import span
 
@@ -121,8 +122,14 @@ class DeletionQueue:
 
     async def settle(self, path: str) -> None:
         """Returns when no deletion of this object is pending, so that writing it anew is safe."""
-        if path in self._pending:
-            await self.flush_execute()
+        failures = 0
+        while path in self._pending:
+            await back_off(failures)
+            try:
+                await self.flush_execute()
+            except OSError as e:
+                failures += 1
+                log.warning("deletion of %s is waited for (attempt %d): %s", path, failures, e)
 
     # Doing
 
@@ -241,6 +248,9 @@ class DeletionQueue:
         for path in sorted(self._directory.glob("*.list")):
             try:
                 lists.append(DeletionList.from_json_bytes(path.read_bytes()))
+            except OSError as e:
+                log.error("deletion list %s is left out, it cannot be read: %s", path.name, e)
+                self._metrics.deletion_unexpected_errors.inc()
             except codec.DecodeError as e:
                 # Leaves objects behind, which is harmless; a deletion that was not meant is not.
                 log.error("unreadable deletion list %s is dropped: %s", path.name, e)

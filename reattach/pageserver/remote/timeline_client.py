@@ -137,7 +137,7 @@ class TimelineClient:
 
     def schedule_unlink(self, names: Iterable[LayerName]) -> None:
         """Uploads an index without these layers, and deletes their objects after that."""
-        removed = {name: self._layers.pop(name) for name in names}
+        removed = {name: self._layers.pop(name) for name in names if name in self._layers}
         if not removed:
             return
         self.schedule_index_upload()

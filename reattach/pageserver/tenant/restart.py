@@ -33,7 +33,10 @@ def scan_tenants(directory: Path) -> dict[TenantShardId, LocationConf | None]:
     found: dict[TenantShardId, LocationConf | None] = {}
     for path in sorted(directory.iterdir()):
         if path.name.endswith(TEMP_SUFFIX):
-            remove_tree(path)
+            try:
+                remove_tree(path)
+            except OSError as e:
+                log.error("what is left of a removed tenant stays: %s", e)
             continue
         try:
             shard_id = TenantShardId.parse(path.name)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import resource
+import shutil
 import signal
 import socket
 from typing import Any
@@ -10,13 +12,14 @@ from typing import Any
 import pytest
 import requests
 
-from reattach.api.ids import TenantShardId
+from reattach.api.ids import TenantId, TenantShardId
 from reattach.fixtures.auth_tokens import TokenScope, write_key_pair
+from reattach.fixtures.bucket.server import BucketServer
 from reattach.fixtures.env.engines import scripts_dir
 from reattach.fixtures.processes import Launcher, wait_for
 from test_runner.regress.pageserver.one_pageserver import IMPORT_CONFIG, PageserverProcess
 from test_runner.regress.pageserver.scripted_controller import FakeController
-from test_runner.regress.pageserver.subject import Subject
+from test_runner.regress.pageserver.subject import REL, Subject
 
 PROGRAM = scripts_dir() / "pageserver"
 
@@ -211,3 +214,74 @@ def test_tokens(stopped_pageserver: PageserverProcess, tenant: TenantShardId) ->
     assert status("/v1/tenant", keys.generate_pageserver_token()) == 200
     assert status(f"/v1/tenant/{tenant}", keys.generate_pageserver_token()) == 404
     assert stopped_pageserver.request("PUT", "/v1/failpoints", json=[]).status_code == 401
+
+
+@pytest.mark.parametrize("what", ["a file", "timelines is a file", "config is a directory"])
+def test_one_tenants_bad_path_stops_nobody_else(subject: Subject, tenant: TenantShardId, what: str) -> None:
+    """I10: it is named, the others are served, and it is attached when its path is mended."""
+    pageserver = subject.pageserver
+    other = TenantShardId.unsharded(TenantId.generate())
+    subject.attach()
+    subject.import_and_activate()
+    pageserver.attach(other)
+    pageserver.kill()
+    bad = pageserver.workdir / "tenants" / str(other)
+    shutil.rmtree(bad)
+    if what == "a file":
+        bad.write_text("in the way")
+    else:
+        bad.mkdir()
+        if what == "timelines is a file":
+            (bad / "timelines").write_text("in the way")
+        else:
+            (bad / "config-v1").mkdir()
+    pageserver.start()
+    assert subject.get_page(REL.block(0)) == subject.source_page(0)
+    assert pageserver.log_lines(f"tenant {other} is not started, its directory cannot be written")
+    shutil.rmtree(bad) if bad.is_dir() else bad.unlink()
+    pageserver.attach(other)
+    assert pageserver.call("GET", f"/v1/tenant/{other}")["state"]["slug"] == "Active"
+
+
+def test_the_limit_of_open_files_is_raised(stopped_pageserver: PageserverProcess) -> None:
+    process = stopped_pageserver.spawn()
+    soft, hard = resource.prlimit(process.pid, resource.RLIMIT_NOFILE)
+    stopped_pageserver.kill()
+    stopped_pageserver.start()
+    found = resource.prlimit(stopped_pageserver.running.pid, resource.RLIMIT_NOFILE)
+    assert found == (hard, hard)
+
+
+def test_a_moment_without_files(subject: Subject) -> None:
+    """I10: an import that cannot open a file for a while goes on afterwards."""
+    pageserver = subject.pageserver
+    subject.attach()
+    subject.import_until("import-job-1-taken-pausable")
+    pid = pageserver.running.pid
+    soft, hard = resource.prlimit(pid, resource.RLIMIT_NOFILE)
+    pageserver.failpoint("import-job-1-taken-pausable", "off")
+    resource.prlimit(pid, resource.RLIMIT_NOFILE, (3, hard))
+    try:
+        wait_for(
+            lambda: pageserver.log_lines("Too many open files"),
+            what="a shortage",
+            timeout=20,
+            alive=pageserver.running,
+        )
+    finally:
+        resource.prlimit(pid, resource.RLIMIT_NOFILE, (soft, hard))
+    subject.wait_recorded()
+    subject.activate()
+    assert subject.get_page(REL.block(0)) == subject.source_page(0)
+
+
+@pytest.mark.parametrize("name", ["AWS_ENDPOINT_URL_S3", "AWS_S3_EXPRESS", "HTTP_PROXY", "http_proxy"])
+def test_the_environment_does_not_say_where_objects_are(
+    s3_subject: Subject, bucket_server: BucketServer, name: str
+) -> None:
+    """The endpoint of pageserver.toml is the one that is asked."""
+    pageserver = s3_subject.pageserver
+    pageserver.stop()
+    pageserver.start({**bucket_server.environment("pageserver"), name: "http://127.0.0.1:9"})
+    s3_subject.attach()
+    s3_subject.import_and_activate()

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import errno
+import json
 import os
 import random
 import uuid
 from collections.abc import Awaitable, Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -21,7 +23,7 @@ from reattach.pageserver.import_pgdata import bucket as bucket_module
 from reattach.pageserver.import_pgdata.bucket import Bucket, RangeRead, open_bucket
 from reattach.pageserver.import_pgdata.bucket_object import BucketObject
 from reattach.pageserver.import_pgdata.config import ImportConfig
-from reattach.pageserver.import_pgdata.errors import ObjectChanged, ObjectError, ObjectMissing
+from reattach.pageserver.import_pgdata.errors import ImportFailed, ObjectChanged, ObjectError, ObjectMissing
 from reattach.pageserver.layers.blobs import Buffer
 
 T = TypeVar("T")
@@ -307,3 +309,84 @@ def test_a_directory_that_vanishes_while_it_is_listed_is_no_empty_listing(
     with monkeypatch.context() as patch:
         patch.setattr(os, "scandir", vanishing)
         assert [each.path for each in local_place.run(lambda b: b.list_tree("pgdata/base"))] == [PATH]
+
+
+@pytest.mark.parametrize("name", ["base//x", "base/./x", "base/../x", "base/a\nb", "base/a\x7fb"])
+def test_a_key_that_no_file_could_have_is_named(s3_place: Place, name: str) -> None:
+    """I11: the client library cannot hold it, today or later."""
+    s3_place.put(f"pgdata/{name}", b"junk")
+    with pytest.raises(ObjectError, match="whose key no file could have") as caught:
+        s3_place.run(lambda b: b.list_tree("pgdata/base"))
+    assert json.dumps(name)[-3:-1] in str(caught.value).replace("\\u{7f}", "\\u007f")
+
+
+@pytest.mark.parametrize("listing", [True, False], ids=["list", "get"])
+def test_a_bucket_that_does_not_exist_is_named(s3_place: Place, listing: bool) -> None:
+    """I11: it is not a status that has not come yet."""
+    s3_place.location = ImportLocation(AwsS3("us-east-1", "no-such-bucket", "x"))
+    with pytest.raises(ObjectError, match="there is no bucket no-such-bucket") as caught:
+        if listing:
+            s3_place.run(lambda b: b.list_tree("pgdata/base"))
+        else:
+            s3_place.run(lambda b: b.read_object("status/pgdata"))
+    assert not isinstance(caught.value, ObjectMissing)
+
+
+def test_a_redirect_to_another_region_ends(s3_place: Place, bucket_faults: Faults) -> None:
+    """I11"""
+    fault = bucket_faults.on(Operation.LIST_OBJECTS_V2).status(301)
+    with pytest.raises(ObjectError, match="in region us-east-1"):
+        s3_place.run(lambda b: b.list_tree("pgdata/base"))
+    assert fault.fired == bucket_module.REFUSALS
+
+
+@pytest.mark.parametrize(
+    ("region", "bucket"), [("us east", "bucket"), ("us-east-1", "Bad Bucket!"), ("", "b")]
+)
+def test_names_that_no_bucket_has(s3_place: Place, region: str, bucket: str) -> None:
+    s3_place.location = ImportLocation(AwsS3(region, bucket, "x"))
+    with pytest.raises(ImportFailed, match="no bucket can be called"):
+        s3_place.run(lambda b: b.list_tree("pgdata/base"))
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("AWS_ENDPOINT_URL_S3", "http://127.0.0.1:9"),
+        ("AWS_ENDPOINT_URL", "http://127.0.0.1:9"),
+        ("AWS_ENDPOINT", "http://127.0.0.1:9"),
+        ("AWS_S3_EXPRESS", "true"),
+        ("AWS_VIRTUAL_HOSTED_STYLE_REQUEST", "true"),
+        ("AWS_SKIP_SIGNATURE", "true"),
+        ("AWS_DEFAULT_REGION", "eu-west-1"),
+    ],
+)
+def test_the_environment_does_not_say_where(
+    s3_place: Place, monkeypatch: pytest.MonkeyPatch, name: str, value: str
+) -> None:
+    """Who configures an endpoint means that one."""
+    monkeypatch.setenv(name, value)
+    s3_place.config = replace(s3_place.config, stall_timeout=9.5)  # no client of another test
+    s3_place.put(PATH, CONTENT)
+    assert s3_place.read_range(s3_place.listed(), 0, 100) == CONTENT[:100]
+
+
+def test_a_shortage_of_local_files_is_waited_for(local_place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    """I10"""
+    local_place.put(PATH, CONTENT)
+    source = local_place.listed()
+    failures = iter([errno.EMFILE] * (bucket_module.REFUSALS + 1))
+    really_open = os.open
+
+    def open_(path: str, flags: int) -> int:
+        if (number := next(failures, None)) is not None:
+            raise OSError(number, os.strerror(number))
+        return really_open(path, flags)
+
+    monkeypatch.setattr(os, "open", open_)
+    monkeypatch.setattr(bucket_module, "back_off", no_wait)
+    assert local_place.run(lambda b: b.read_listed(source)) == CONTENT
+
+
+async def no_wait(failures: int) -> None:
+    await asyncio.sleep(0)
