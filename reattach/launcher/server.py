@@ -13,7 +13,7 @@ from typing import Any
 from reattach.launcher import child, programs
 from reattach.launcher.children import Children
 
-_MAX_MESSAGE = 1 << 20
+_MAX_FDS = 4
 _IDLE_MS = 5
 
 
@@ -31,6 +31,13 @@ class _InChild(Exception):
 
 class _Interrupted(BaseException):
     """Ends an import that the end of the run must not wait for. No import catches it."""
+
+
+def _read(fd: int) -> dict[str, Any]:
+    with open(fd, "rb") as file:
+        file.seek(0)
+        request: dict[str, Any] = json.loads(file.read())
+    return request
 
 
 class Server:
@@ -122,13 +129,13 @@ class Server:
             self._ending = True
 
     def _answer(self) -> None:
-        message, fds, _, _ = socket.recv_fds(self._client, _MAX_MESSAGE, 3, socket.MSG_CMSG_CLOEXEC)
+        message, fds, _, _ = socket.recv_fds(self._client, 16, _MAX_FDS, socket.MSG_CMSG_CLOEXEC)
         if not message:
             self._client_left()
             return
         pidfds: list[int] = []
         try:
-            answer = self._do(json.loads(message), fds, pidfds)
+            answer = self._do(_read(fds.pop(0)), fds, pidfds)
         except (RequestError, OSError) as e:
             answer = {"error": str(e)}
         for fd in fds:

@@ -4,7 +4,8 @@
 
 The user keeps one capability: to pass through directories and read files that only root may. A checkout in
 root's home, or an interpreter there, would otherwise be out of reach for the very binaries that must not run
-as root.
+as root. PostgreSQL's programs ask `access(2)` whether they can run each other; the kernel considers the
+capability there only if it is told not to adjust capabilities to the user (`SECBIT_NO_SETUID_FIXUP`).
 """
 
 from __future__ import annotations
@@ -18,6 +19,9 @@ from functools import cache
 _CAP_DAC_OVERRIDE = 1
 _CAP_DAC_READ_SEARCH = 2
 _CAPABILITY_VERSION_3 = 0x20080522
+_PR_SET_SECUREBITS = 28
+_SECBIT_NO_SETUID_FIXUP = 1 << 2
+_SECBIT_KEEP_CAPS = 1 << 4
 _PR_SET_KEEPCAPS = 8
 _PR_CAP_AMBIENT = 47
 _PR_CAP_AMBIENT_RAISE = 2
@@ -60,7 +64,9 @@ def drop_privileges() -> None:
     libc = _libc()
     os.setgroups([])
     os.setresgid(gid, gid, gid)
-    libc.prctl(_PR_SET_KEEPCAPS, 1, 0, 0, 0)
+    if libc.prctl(_PR_SET_SECUREBITS, _SECBIT_NO_SETUID_FIXUP | _SECBIT_KEEP_CAPS, 0, 0, 0) != 0:
+        # A container may forbid it. What only root reaches is then out of reach, as a program's message says.
+        libc.prctl(_PR_SET_KEEPCAPS, 1, 0, 0, 0)
     os.setresuid(uid, uid, uid)
     _keep_path_search(libc)
 

@@ -16,9 +16,10 @@ from reattach.fixtures.imports.handle import ImportTimeline, after_job
 from reattach.fixtures.imports.sources import drop_template_databases
 from reattach.fixtures.log_helper import log
 from reattach.fixtures.neon_fixtures import NeonEnv, NeonEnvBuilder, PgBin, Unsupported, VanillaPostgres
-from reattach.fixtures.postgres.cluster import ClusterOptions
+from reattach.fixtures.ports import PortDistributor
+from reattach.fixtures.postgres.cluster import ClusterOptions, initdb
 from reattach.fixtures.postgres.datasets import Dataset, DatasetCache
-from reattach.fixtures.processes import CommandFailed, ProcessDied
+from reattach.fixtures.processes import CommandFailed, ProcessDied, shared_launcher
 from reattach.fixtures.row_checksums import RowChecksums, row_checksums
 
 pytestmark = pytest.mark.endpoint
@@ -237,3 +238,38 @@ def test_what_a_stock_server_cannot_do_is_said(
     endpoint = env.endpoints.create("imported", tenant_id=timeline.tenant_id)
     with pytest.raises(Unsupported, match=r"Endpoint.respec.*compute_ctl"):
         _ = endpoint.respec
+
+
+@pytest.mark.parametrize("change", ["superuser", "database", "login", "everything"])
+def test_sql_on_any_cluster(
+    neon_env_builder: NeonEnvBuilder,
+    pg_bin: PgBin,
+    port_distributor: PortDistributor,
+    bucket_server: BucketServer,
+    test_output_dir: Path,
+    change: str,
+) -> None:
+    """A cluster need not have a role or a database `postgres`, nor a role that may log in."""
+    pgdata, user = test_output_dir / "own", "alice" if change in ("superuser", "everything") else "postgres"
+    initdb(
+        shared_launcher(), pg_bin.distribution, pgdata, ["--no-sync", "--auth=trust", f"--username={user}"]
+    )
+    with VanillaPostgres(pgdata, pg_bin, port_distributor.get_port(), init=False) as cluster:
+        cluster.start()
+        with cluster.connect(user=user, dbname="template1") as connection:
+            if change in ("database", "everything"):
+                connection.execute("alter database postgres rename to main")
+            if change in ("login", "everything"):
+                # Moves the catalog to another file, too.
+                connection.execute("vacuum full pg_authid")
+                connection.execute(f"alter role {user} nologin")
+    bucket = S3ImportBucket.fill(
+        SourceCluster(pgdata, pg_bin.distribution.version, 0), bucket_server, "import", f"own-{change}"
+    )
+    timeline = neon_env_builder.init_start().start_import(bucket)
+    timeline.wait_done()
+    with timeline.endpoint() as postgres:
+        assert postgres.safe_psql("select rolsuper from pg_roles where rolname = current_user") == [(True,)]
+        postgres.stop()
+        postgres.start()
+        assert postgres.safe_psql_scalar("select 1") == 1

@@ -43,6 +43,7 @@ def test_a_plain_test_pays_for_nothing(project: Project, options: list[str]) -> 
         "reattach.fixtures.pytest_plugin.lazy",
         "reattach.fixtures.pytest_plugin.modules",
         "reattach.fixtures.pytest_plugin.names",
+        "reattach.fixtures.pytest_plugin.plan_lines",
     }
     assert {path.name for path in project.root.iterdir()} <= {
         *("test_it.py", "conftest.py", "modules.json", "__pycache__")
