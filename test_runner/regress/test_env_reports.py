@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -274,7 +277,13 @@ def test_nothing_survives_the_run(
 
 
 FAILING_TEST = """
-def test_fails(neon_simple_env):
+from reattach.fixtures.imports.handle import after_job
+
+
+def test_fails(neon_simple_env, import_bucket):
+    timeline = neon_simple_env.start_import(import_bucket, hold=after_job(3))
+    timeline.wait_at(after_job(3))
+    print("timeline", timeline.tenant_id, timeline.timeline_id)
     assert False, "look around"
 
 
@@ -283,10 +292,21 @@ def test_later(neon_simple_env):
 """
 
 
-def test_keep_running(tmp_path: Path) -> None:
-    done = run(tmp_path, FAILING_TEST, "--keep-running")
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    """Open to the user that PostgreSQL runs as, which pytest's own are not."""
+    path = Path(tempfile.mkdtemp(prefix="keep_running-"))
+    path.chmod(0o755)
+    yield path
+    shutil.rmtree(path)
+
+
+def test_keep_running(folder: Path) -> None:
+    """What is left can be looked at, and the import goes on to its end: with a control plane that is told."""
+    done = run(folder, FAILING_TEST, "--keep-running")
     stop = re.search(r"stop everything:\n\s+(kill \d+)\n", done.output)
     assert stop is not None, done.output
+    servers: list[psutil.Process] = []
     try:
         assert done.outcomes.keys() == {"test_fails"}, "the run stops there"
         api = re.search(r"storage controller  (http://\S+)  pid (\d+)", done.output)
@@ -297,8 +317,26 @@ def test_keep_running(tmp_path: Path) -> None:
 
         assert requests.get(f"{api[1]}/ready", timeout=10).status_code == 200
         assert requests.get(f"{pageserver[1]}/v1/status", timeout=10).json() == {"id": 1}
-        servers = [psutil.Process(int(pid)) for pid in (api[2], pageserver[2])]
+        servers += [psutil.Process(int(pid)) for pid in (api[2], pageserver[2])]
+
+        ids = re.search(r"^timeline (\w+) (\w+)$", done.output, re.MULTILINE)
+        timelines = re.search(r"curl -s (http://\S+/timeline)\n", done.output)
+        release = re.search(r"let go whom the test holds:\n\s+(curl .*)\n", done.output)
+        assert ids is not None and timelines is not None and release is not None
+        assert "held                shard 0000 is held after job 3 by this test" in done.output
+        assert f"/tenant/{ids[1]}/" in timelines[1]
+        arguments = shlex.split(release[1])
+        header = dict([arguments[arguments.index("-H") + 1].split(": ", 1)])
+        assert requests.delete(arguments[-1], headers=header, timeout=10).status_code == 200
+        told = folder / "test_output/test_fails[pg16]/repo/control_plane.log"
+        deadline = time.monotonic() + 30
+        while f'"timeline_id":"{ids[2]}"' not in told.read_text().replace(" ", ""):
+            assert time.monotonic() < deadline, told.read_text()
+            time.sleep(0.05)
+        assert [each["timeline_id"] for each in requests.get(timelines[1], timeout=10).json()] == [ids[2]]
+        assert "import_complete" in told.read_text() and '"error":null' in told.read_text().replace(" ", "")
     finally:
+        servers.append(psutil.Process(int(stop[1].split()[1])))
         subprocess.run(stop[1].split(), check=True)
     _, alive = psutil.wait_procs(servers, timeout=5)
     assert not alive, alive
