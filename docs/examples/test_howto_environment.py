@@ -71,7 +71,7 @@ def test_settings(neon_env_builder, import_bucket):
     env = neon_env_builder.init_start()
     timeline = env.start_import(import_bucket)
 
-    (shard,) = timeline.wait_done(window=4).shards
+    (shard,) = timeline.wait_done().shards
     assert shard.passes[0].checkpoints == tuple(range(1, shard.jobs + 1))
 
 
@@ -85,7 +85,7 @@ def test_settings_of_one_restart(neon_env_builder, import_bucket):
     pageserver.patch_config_toml_nonrecursive(dict([config.to_config_key_value()]))
     pageserver.start(extra_env_vars={"RUST_LOG": "debug"})
 
-    timeline.wait_done(window=8)
+    timeline.wait_done()
 
 
 def test_remote_storage_in_s3(neon_env_builder, import_bucket):
@@ -102,7 +102,7 @@ def test_remote_storage_in_s3(neon_env_builder, import_bucket):
 
 def test_only_where_failpoints_work(neon_env_builder, import_bucket):
     env = neon_env_builder.init_start()
-    env.require("failpoints", "import_log")
+    env.require("failpoints", "local_import")
     timeline = env.start_import(import_bucket, hold=after_job(1))
     timeline.wait_at(after_job(1))
     timeline.release_all()

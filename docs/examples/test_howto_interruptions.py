@@ -45,7 +45,7 @@ def test_kill_at_a_checkpoint(neon_env_builder, import_bucket):
 
     timeline.kill().start()
 
-    run = timeline.wait_done(window=8)
+    run = timeline.wait_done()
     assert run.shards[0].resumed_from == 8
     assert run.shards[0].first_job == 9
     assert len(run.shards[0].ran_twice) <= 12

@@ -13,7 +13,6 @@ SECTIONS: dict[str, tuple[str, ...]] = {
     "Imports": (
         "reattach.fixtures.imports.handle",
         "reattach.fixtures.imports.run",
-        "reattach.fixtures.imports.passes",
         "reattach.fixtures.imports.invariants",
         "reattach.fixtures.imports.bucket",
     ),

@@ -47,7 +47,7 @@ def test_import_resume_thresholds(
     timeline.kill().start()
 
     window = 2 * concurrency
-    run = timeline.wait_done(window=window)
+    run = timeline.wait_done()
     run.assert_resumed_from(stopped_at)
     for shard in run.shards:
         assert len(shard.ran_twice) < threshold + window

@@ -99,7 +99,7 @@ def _interrupt_and_resume(
     interrupt(timeline)
 
     window = 2 * concurrency
-    run = timeline.wait_done(window=window)
+    run = timeline.wait_done()
     run.assert_resumed_from(stopped_at)
     assert {shard.interruptions for shard in run.shards} == {1}
     for shard in run.shards:
