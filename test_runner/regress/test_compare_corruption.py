@@ -23,6 +23,7 @@ from reattach.fixtures.compare import DataDiffers, DataUnreadable, DifferentByte
 from reattach.fixtures.imports.bucket import ImportBucket, LocalImportBucket
 from reattach.fixtures.imports.handle import ImportTimeline
 from reattach.fixtures.neon_fixtures import NeonEnvBuilder, TenantShardId
+from reattach.fixtures.remote_storage import RemoteStorageKind
 from reattach.fixtures.stores.local_fs import LocalFsStorage
 
 STRIPE_SIZE = 16
@@ -82,6 +83,7 @@ def damaged(
     shard_count: int = getattr(request, "param", 0)
 
     def damage_it(damage: Damage) -> ImportTimeline:
+        neon_env_builder.enable_pageserver_remote_storage(RemoteStorageKind.LOCAL_FS)
         env = neon_env_builder.init_start()
         env.pageserver.allowed_errors.append(".*(command failed|Error processing HTTP request).*")
         timeline = env.start_import(import_bucket, shard_count=shard_count, stripe_size=STRIPE_SIZE)
