@@ -8,6 +8,7 @@ from reattach.fixtures.common_types import TenantShardId
 from reattach.fixtures.imports.bucket import ImportBucket
 from reattach.fixtures.neon_fixtures import NeonEnvBuilder
 from reattach.fixtures.pageserver import answers as pageserver
+from reattach.fixtures.remote_storage import LocalFsStorage, RemoteStorageKind
 from reattach.fixtures.storage_controller import answers as controller
 
 
@@ -21,6 +22,7 @@ def assert_declared(answer: Mapping[str, object] | None, declared: type) -> None
 def test_answers_have_the_declared_keys(
     neon_env_builder: NeonEnvBuilder, import_bucket: ImportBucket
 ) -> None:
+    neon_env_builder.enable_pageserver_remote_storage(RemoteStorageKind.LOCAL_FS)
     env = neon_env_builder.init_start()
     timeline = env.start_import(import_bucket)
     timeline.wait_done()
@@ -44,7 +46,7 @@ def test_answers_have_the_declared_keys(
         assert_declared(layer["access_stats"], pageserver.AccessStatsAnswer)
     client.tenant_heatmap_upload(tenant)
     storage = env.pageserver_remote_storage
-    assert storage is not None
+    assert isinstance(storage, LocalFsStorage)
     heatmap = storage.heatmap_content(tenant)
     assert_declared(heatmap, pageserver.HeatmapAnswer)
     assert_declared(heatmap["timelines"][0], pageserver.HeatmapTimelineAnswer)
