@@ -277,8 +277,7 @@ WAYS = {
 }
 each_way = pytest.mark.parametrize(
     ("name", "way"),
-    [(name, way) for name, ways in WAYS.items() for way in ways],
-    ids=lambda value: getattr(value, "__name__", ""),
+    [pytest.param(name, way, id=way.__name__) for name, ways in WAYS.items() for way in ways],
 )
 
 
