@@ -230,7 +230,10 @@ class World:
         return self._meet(effect, Phase.AFTER)
 
     def answered(self, effect: Effect, status: int) -> None:
-        if self._end(effect):
+        if effect.abandoned:
+            # The network takes an answer also to somebody who is dead.
+            self.dropped(effect, "the sender was killed")
+        elif self._end(effect):
             self._write(Answered(at=self._now(), effect=effect.number, status=status))
 
     def dropped(self, effect: Effect, why: str) -> None:

@@ -1,0 +1,2 @@
+create table t (n int);
+create table progress (loaded int);

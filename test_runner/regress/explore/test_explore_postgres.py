@@ -1,0 +1,113 @@
+"""A loader that writes PostgreSQL, right and wrong, in a test and on the command line."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from reattach.fixtures.explore.explorer import Explorer
+from reattach.fixtures.explore.plugin import Exploration
+from reattach.fixtures.subjects.command import Command, TargetPostgres
+from reattach.fixtures.subjects.port import Subject
+
+HERE = Path(__file__).parent
+LOADER = str(HERE / "loader.py")
+ROWS, BATCH = 30, 10
+
+MakeLoader = Callable[[str], Command]
+
+
+@pytest.fixture
+def loader(target_postgres: TargetPostgres) -> MakeLoader:
+    target_postgres.prepare_file(HERE / "schema.sql")
+    return lambda bug: Command(
+        [sys.executable, LOADER, target_postgres.dsn, str(ROWS), str(BATCH), bug],
+        check=lambda: target_postgres.assert_rows("t", ROWS, key="n"),
+        through=[target_postgres],
+        name="loader",
+    )
+
+
+def test_a_right_loader_survives(explore: Callable[[Subject], Exploration], loader: MakeLoader) -> None:
+    report = explore(loader("none")).assert_survives_every_crash()
+    assert report.coverage.numbers()[1:] == (0, 0)
+    # Before and after each of three commits, and what was in flight performed or dropped.
+    assert report.coverage.numbers()[0] == 9
+
+
+@pytest.mark.parametrize(
+    ("bug", "says"),
+    [
+        ("progress first", "table t has 20 of 30 rows"),
+        ("two transactions", "table t has 40 of 30 rows"),
+    ],
+)
+def test_a_wrong_loader_is_found(loader: MakeLoader, bug: str, says: str, test_output_dir: Path) -> None:
+    explorer = Explorer(loader(bug), test_output_dir / "explore")
+    failure = next(tried.failure for tried in explorer.runs() if tried.failure is not None)
+    assert len(failure.reduced.plan.steps) == 1
+    assert says in failure.reduced.result.sentence()
+    assert failure.reduced.stable
+
+
+def run_cli(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "reattach.fixtures.cli", *arguments],
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        timeout=200,
+        check=False,
+    )
+
+
+def test_on_the_command_line(tmp_path: Path) -> None:
+    """Found without a check: the result is not that of an uninterrupted run. The plan's file repeats it."""
+    command = f"{sys.executable} {LOADER} {{dsn}} {ROWS} {BATCH} 'two transactions'"
+    arguments = ["explore", "--command", command, "--postgres", str(HERE / "schema.sql"), "--output", "out"]
+    explored = run_cli(*arguments, cwd=tmp_path)
+    assert explored.returncode == 1, explored.stdout + explored.stderr
+    assert "table public.t: 40 rows" in explored.stdout
+    plan = next((tmp_path / "out/explore/failures").glob("*/plan.json"))
+    assert len(json.loads(plan.read_text())["steps"]) == 1
+    again = run_cli("replay", str(plan), "--times", "2", cwd=tmp_path)
+    assert again.returncode == 1, again.stdout + again.stderr
+    assert again.stdout.count("wrong result: ") == 2
+
+
+def test_a_command_that_nobody_sees_is_not_explored(tmp_path: Path) -> None:
+    ended = run_cli(
+        "explore",
+        "--command",
+        "true",
+        "--postgres",
+        str(HERE / "schema.sql"),
+        "--output",
+        "out",
+        cwd=tmp_path,
+    )
+    assert ended.returncode == 1
+    assert "no effect of the job passed the witness" in ended.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["explore", "--command", "true"], "--s3 or --postgres is missing"),
+        (["explore", "--command", "no-such-program", "--s3", "."], "there is no program 'no-such-program'"),
+        (["explore", "--check", "true"], "are for a --command"),
+        (["replay", "bad.json"], "bad.json: not a plan"),
+        (["replay", "other.json"], "of a test, which repeats it with --explore-plan"),
+    ],
+)
+def test_what_cannot_be_tried_is_told(arguments: list[str], says: str, tmp_path: Path) -> None:
+    (tmp_path / "bad.json").write_text("{}")
+    (tmp_path / "other.json").write_text('{"subject": "loader", "settings": {"x": 1}, "steps": []}')
+    ended = run_cli(*arguments, cwd=tmp_path)
+    assert ended.returncode == 2
+    assert says in ended.stderr
