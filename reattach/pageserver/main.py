@@ -65,7 +65,7 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
 
 
 def _run(workdir: Path) -> None:
-    config, unknown = load_config(workdir)
+    config, unknown, ineffective = load_config(workdir)
     node_id = load_node_id(workdir)
     start_logging()
     keep_freed_buffers()
@@ -74,6 +74,8 @@ def _run(workdir: Path) -> None:
     log.info("version: %s launch_timestamp: %s build_tag: none", version_text(), launched_at)
     for key in unknown:
         log.warning("ignoring unknown configuration item `%s`", key)
+    if ineffective:
+        log.info("configuration items that have no effect here: %s", ", ".join(ineffective))
     registration = load_registration(workdir, node_id, config.availability_zone)
     failpoints.know(pageserver_points.POINTS, pageserver_points.is_point)
     failpoints.configure_from_env(os.environ.get("FAILPOINTS", ""))
@@ -88,7 +90,8 @@ def _run(workdir: Path) -> None:
     if config.no_sync:
         log.info("Skipping syncfs on startup")
     claim_pid_file(workdir / "pageserver.pid")
-    sockets = Sockets(http=bind(config.listen_http_addr), pg=bind(config.listen_pg_addr))
+    https = None if config.listen_https_addr is None else bind(config.listen_https_addr)
+    sockets = Sockets(http=bind(config.listen_http_addr), pg=bind(config.listen_pg_addr), https=https)
     server = PageServer(node_id, config, registration, sockets, _load_keys(config), version_text())
     uvloop.run(server.run())
 

@@ -53,6 +53,7 @@ class Sockets:
 
     http: socket.socket
     pg: socket.socket
+    https: socket.socket | None = None
 
 
 @dataclass(slots=True)
@@ -129,21 +130,26 @@ class PageServer:
     async def _serve(self, context: Context, tenants: TenantManager, stopping: asyncio.Task[bool]) -> None:
         api = Api(context, tenants)
         http_auth = self.auth if self.config.http_auth_type is AuthType.NEON_JWT else None
-        server = HttpServer(build_app(api, http_auth), self.sockets.http)
-        serving = asyncio.create_task(server.serve())
+        app = build_app(api, http_auth)
+        servers = [HttpServer(app, self.sockets.http)]
+        if self.sockets.https is not None:
+            servers.append(HttpServer(app, self.sockets.https, certificate=self.config.certificate))
+            log.info("serving HTTPS on %s", self.config.listen_https_addr)
+        serving = [asyncio.create_task(server.serve()) for server in servers]
         pages = asyncio.create_task(self._serve_pages(tenants))
         self._background.spawn(keep_running("heatmap uploads", lambda: upload_heatmaps(tenants)))
         self._background.spawn(keep_running("eviction", lambda: run_eviction(context, tenants, api.evicting)))
         log.info("serving HTTP on %s, pages on %s", self.config.listen_http_addr, self.config.listen_pg_addr)
-        await asyncio.wait({stopping, serving, pages}, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait({stopping, *serving, pages}, return_when=asyncio.FIRST_COMPLETED)
         log.info("Got signal, terminating gracefully")
         pages.cancel()
         await asyncio.gather(pages, return_exceptions=True)
         await tenants.shutdown()
         await self._flush_deletions(context)
         await self._background.close()
-        server.stop()
-        await serving
+        for server in servers:
+            server.stop()
+        await asyncio.gather(*serving)
         log.info("shut down")
 
     async def _flush_deletions(self, context: Context) -> None:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import ssl
 import tomllib
 from enum import StrEnum
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -14,7 +15,7 @@ from reattach.api.controller import TENANT_CONFIG_KEYS
 from reattach.pageserver.config import eviction, remote_storage
 from reattach.pageserver.config.errors import ConfigError, from_validation
 from reattach.pageserver.config.eviction import EvictionConfig, parse_eviction
-from reattach.pageserver.config.known_keys import IGNORED_KEYS
+from reattach.pageserver.config.known_keys import IGNORED_INSIDE, IGNORED_KEYS
 from reattach.pageserver.config.remote_storage import LocalFsConfig, RemoteStorageConfig, parse_remote_storage
 from reattach.pageserver.import_pgdata.config import ImportConfig
 from reattach.pageserver.layers.compression import ImageCompression
@@ -41,6 +42,7 @@ class AuthType(StrEnum):
 class PageServerConfig(msgspec.Struct, frozen=True, kw_only=True):
     """A pageserver's configuration, checked.
 
+    certificate: PEM files of the certificate of `listen_https_addr` and of its key.
     control_plane_api ends with a slash. background_task_maximum_delay in seconds.
     tenant_config: defaults of the tenants, as written.
     """
@@ -48,6 +50,8 @@ class PageServerConfig(msgspec.Struct, frozen=True, kw_only=True):
     workdir: Path
     listen_pg_addr: str
     listen_http_addr: str
+    listen_https_addr: str | None
+    certificate: tuple[Path, Path] | None
     http_auth_type: AuthType
     pg_auth_type: AuthType
     auth_validation_public_key_path: Path | None
@@ -75,6 +79,10 @@ class PageServerConfig(msgspec.Struct, frozen=True, kw_only=True):
 class _Wire(msgspec.Struct, frozen=True, kw_only=True):
     listen_pg_addr: str = "127.0.0.1:64000"
     listen_http_addr: str = "127.0.0.1:9898"
+    listen_https_addr: str | None = None
+    ssl_cert_file: str = "server.crt"
+    ssl_key_file: str = "server.key"
+    enable_tls_page_service_api: bool = False
     http_auth_type: AuthType = AuthType.TRUST
     pg_auth_type: AuthType = AuthType.TRUST
     auth_validation_public_key_path: str | None = None
@@ -114,8 +122,28 @@ def unknown_keys(table: dict[str, Any]) -> list[str]:
     return unknown
 
 
-def load_config(workdir: Path) -> tuple[PageServerConfig, list[str]]:
-    """The configuration of a working directory, and the keys in it that nobody knows. Raises ConfigError."""
+def ineffective_keys(table: dict[str, Any]) -> list[str]:
+    """The keys that are known and do nothing here, as dotted paths."""
+    found = [key for key in table if key in IGNORED_KEYS]
+    for name, keys in IGNORED_INSIDE.items():
+        inner = table.get(name)
+        if isinstance(inner, dict):
+            found += [f"{name}.{key}" for key in inner if key in keys]
+    if table.get("listen_https_addr") is None:
+        found += [key for key in ("ssl_cert_file", "ssl_key_file") if key in table]
+    return found
+
+
+class Loaded(NamedTuple):
+    """A configuration, and the keys in its file that nobody knows, and those that do nothing."""
+
+    config: PageServerConfig
+    unknown: list[str]
+    ineffective: list[str]
+
+
+def load_config(workdir: Path) -> Loaded:
+    """The configuration of a working directory. Raises ConfigError."""
     path = workdir / FILE
     try:
         table = tomllib.loads(path.read_text(encoding="utf-8"))
@@ -123,7 +151,7 @@ def load_config(workdir: Path) -> tuple[PageServerConfig, list[str]]:
         raise ConfigError(FILE, "", f"cannot be read: {e.strerror}: {path}") from e
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as e:
         raise ConfigError(FILE, "", f"is not TOML: {e}") from e
-    return parse_config(table, workdir), unknown_keys(table)
+    return Loaded(parse_config(table, workdir), unknown_keys(table), ineffective_keys(table))
 
 
 def parse_config(table: dict[str, Any], workdir: Path) -> PageServerConfig:
@@ -140,12 +168,17 @@ def parse_config(table: dict[str, Any], workdir: Path) -> PageServerConfig:
         raise ConfigError(FILE, "remote_storage", "must be set")
     for name in ("listen_pg_addr", "listen_http_addr"):
         _checked(name, parse_address, getattr(wire, name))
+    if wire.enable_tls_page_service_api:
+        reason = "this pageserver serves pages without TLS only"
+        raise ConfigError(FILE, "enable_tls_page_service_api", reason)
     if wire.concurrent_tenant_warmup <= 0:
         raise ConfigError(FILE, "concurrent_tenant_warmup", "must be above zero")
     return PageServerConfig(
         workdir=workdir,
         listen_pg_addr=wire.listen_pg_addr,
         listen_http_addr=wire.listen_http_addr,
+        listen_https_addr=wire.listen_https_addr,
+        certificate=_certificate(wire, workdir),
         http_auth_type=wire.http_auth_type,
         pg_auth_type=wire.pg_auth_type,
         auth_validation_public_key_path=_public_key_path(wire, workdir),
@@ -171,6 +204,21 @@ def _checked(key: str, parse: Any, text: str) -> Any:
         return parse(text)
     except ValueError as e:
         raise ConfigError(FILE, key, str(e)) from e
+
+
+def _certificate(wire: _Wire, workdir: Path) -> tuple[Path, Path] | None:
+    if wire.listen_https_addr is None:
+        return None
+    _checked("listen_https_addr", parse_address, wire.listen_https_addr)
+    paths = workdir / wire.ssl_cert_file, workdir / wire.ssl_key_file
+    for key, path in zip(("ssl_cert_file", "ssl_key_file"), paths, strict=True):
+        if not path.is_file():
+            raise ConfigError(FILE, key, f"`listen_https_addr` needs it, and there is no file {path}")
+    try:
+        ssl.create_default_context(ssl.Purpose.CLIENT_AUTH).load_cert_chain(*paths)
+    except (OSError, ValueError) as e:
+        raise ConfigError(FILE, "ssl_cert_file", f"cannot be used with its key: {e}") from e
+    return paths
 
 
 def _public_key_path(wire: _Wire, workdir: Path) -> Path | None:

@@ -29,7 +29,17 @@ OpenBackup = Callable[[TenantShardId, TimelineId, Lsn | None], Awaitable[Backup]
 CheckPassword = Callable[[str], Claims]
 """What the token says that a client gives as its password. Raises ApiError."""
 
-HANDSHAKE_SECONDS = 60
+HANDSHAKE_SECONDS = 10.0
+"""From the connection to the end of the log-in."""
+
+MESSAGE_SECONDS = 60.0
+"""From the first byte of a message to its last."""
+
+IDLE_SECONDS = 600.0
+"""Between two messages."""
+
+SEND_SECONDS = 60.0
+"""For which a client may take nothing of what is sent to it."""
 
 _RECV_BYTES = 64 * 1024
 _IOV_MAX = 512
@@ -88,7 +98,7 @@ class Connection:
             log.info("libpq client broke the protocol: %s", e)
             await self._say_farewell(str(e), _PROTOCOL_VIOLATION)
         except TimeoutError:
-            log.info("libpq client did not finish its handshake in %d s", HANDSHAKE_SECONDS)
+            log.info("libpq client did not finish its handshake in %g s", HANDSHAKE_SECONDS)
         except _Disconnected as e:
             log.info("libpq client disconnected: %s", e)
 
@@ -210,15 +220,34 @@ class Connection:
         writable = self._loop.create_future()
         self._loop.add_writer(self._sock.fileno(), _resolve, writable)
         try:
-            await writable
+            async with asyncio.timeout(SEND_SECONDS):
+                await writable
+        except TimeoutError:
+            raise _Disconnected(f"it took nothing for {SEND_SECONDS:g} s") from None
         finally:
             self._loop.remove_writer(self._sock.fileno())
 
     async def _read_message(self) -> tuple[bytes, bytes]:
-        kind, length = messages.parse_header(await self._read(5))
-        return kind, await self._read(length)
+        try:
+            async with asyncio.timeout(IDLE_SECONDS):
+                await self._receive(1)
+        except TimeoutError:
+            raise _Disconnected(f"it said nothing for {IDLE_SECONDS:g} s") from None
+        try:
+            async with asyncio.timeout(MESSAGE_SECONDS):
+                kind, length = messages.parse_header(await self._read(5))
+                return kind, await self._read(length)
+        except TimeoutError:
+            raise _Disconnected(f"a message was not complete after {MESSAGE_SECONDS:g} s") from None
 
     async def _read(self, size: int) -> bytes:
+        await self._receive(size)
+        result = bytes(self._received[:size])
+        del self._received[:size]
+        return result
+
+    async def _receive(self, size: int) -> None:
+        """Returns when so many bytes are there."""
         while len(self._received) < size:
             try:
                 part = await self._loop.sock_recv(self._sock, _RECV_BYTES)
@@ -227,6 +256,3 @@ class Connection:
             if not part:
                 raise _Disconnected("end of stream")
             self._received += part
-        result = bytes(self._received[:size])
-        del self._received[:size]
-        return result

@@ -16,10 +16,12 @@ from reattach.api.ids import TenantId, TenantShardId
 from reattach.fixtures.auth_tokens import TokenScope, write_key_pair
 from reattach.fixtures.bucket.server import BucketServer
 from reattach.fixtures.env.engines import scripts_dir
+from reattach.fixtures.ports import PortDistributor
 from reattach.fixtures.processes import Launcher, wait_for
 from test_runner.regress.pageserver.one_pageserver import IMPORT_CONFIG, PageserverProcess
 from test_runner.regress.pageserver.scripted_controller import FakeController
 from test_runner.regress.pageserver.subject import REL, Subject
+from test_runner.regress.storage_controller.test_storage_controller_process import make_certificate
 
 PROGRAM = scripts_dir() / "pageserver"
 
@@ -283,3 +285,28 @@ def test_the_environment_does_not_say_where_objects_are(
     pageserver.start({**bucket_server.environment("pageserver"), name: "http://127.0.0.1:9"})
     s3_subject.attach()
     s3_subject.import_and_activate()
+
+
+def test_https(stopped_pageserver: PageserverProcess, port_distributor: PortDistributor) -> None:
+    """The same routes, with the certificate of pageserver.toml."""
+    server, port = stopped_pageserver, port_distributor.get_port()
+    certificate, key = make_certificate(server.workdir)
+    server.configure(
+        listen_https_addr=f"127.0.0.1:{port}",
+        ssl_cert_file=certificate.name,
+        ssl_key_file=str(key),
+        page_cache_size=5,
+    )
+    server.start()
+    url = f"https://127.0.0.1:{port}/v1/status"
+    assert requests.get(url, verify=str(certificate), timeout=10).json() == {"id": 1}
+    with pytest.raises(requests.exceptions.SSLError):
+        requests.get(url, timeout=10)
+    assert server.log_lines("configuration items that have no effect here: page_cache_size$")
+    assert server.stop() == 0
+
+
+def test_tls_that_cannot_be_served_is_refused(stopped_pageserver: PageserverProcess) -> None:
+    stopped_pageserver.configure(enable_tls_page_service_api=True)
+    assert stopped_pageserver.spawn().wait(20) == 1
+    assert "`enable_tls_page_service_api`: " in stopped_pageserver.log_path.read_text()

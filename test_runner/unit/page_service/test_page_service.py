@@ -21,6 +21,7 @@ from reattach.fixtures.backup.fetch import BackupFailed, fetch_fullbackup
 from reattach.fixtures.backup.restore import Restore
 from reattach.fixtures.backup.tar import BadTar
 from reattach.pageserver.fullbackup.stream import Backup, open_backup
+from reattach.pageserver.page_service import connection
 from reattach.pageserver.page_service.server import serve_page_service
 from reattach.runtime.auth import Claims, Scope
 from reattach.runtime.errors import NotFound, Unauthorized
@@ -307,3 +308,44 @@ def test_stopping_cuts_clients_off(service: RunningService) -> None:
         received(sock)
     with pytest.raises(ConnectionRefusedError):
         service.raw()
+
+
+STARTUP = struct.pack(">ii", 8 + 8, 3 << 16) + b"user\0x\0\0"
+
+
+@pytest.mark.parametrize(
+    ("sent", "limit"),
+    [
+        (b"", "HANDSHAKE_SECONDS"),
+        (b"\0\0", "HANDSHAKE_SECONDS"),
+        (STARTUP[:10], "HANDSHAKE_SECONDS"),
+        (STARTUP, "IDLE_SECONDS"),
+        (STARTUP + b"Q", "MESSAGE_SECONDS"),
+        (STARTUP + b"Q\0\0\0\x10sel", "MESSAGE_SECONDS"),
+    ],
+)
+def test_a_client_that_falls_silent_is_let_go(
+    service: RunningService, monkeypatch: pytest.MonkeyPatch, sent: bytes, limit: str
+) -> None:
+    """Whatever it is in the middle of."""
+    monkeypatch.setattr(connection, limit, 0.2)
+    with socket.create_connection(("127.0.0.1", service.port), timeout=SECONDS) as client:
+        client.sendall(sent)
+        while client.recv(65536):
+            pass
+
+
+def test_a_client_that_takes_nothing_is_let_go(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connection, "SEND_SECONDS", 0.2)
+
+    async def never(*_: object) -> Backup:
+        raise AssertionError
+
+    async def send() -> None:
+        ours, theirs = socket.socketpair()
+        with ours, theirs:
+            ours.setblocking(False)
+            await connection.Connection(ours, never, None)._send(bytes(1 << 26))
+
+    with pytest.raises(Exception, match=r"it took nothing for 0\.2 s"):
+        asyncio.run(asyncio.wait_for(send(), SECONDS))

@@ -16,6 +16,7 @@ from reattach.pageserver.config.identity import load_node_id, load_registration
 from reattach.pageserver.config.pageserver_toml import (
     IMPORT_KEYS,
     AuthType,
+    ineffective_keys,
     load_config,
     parse_config,
     unknown_keys,
@@ -150,6 +151,43 @@ def test_unknown_keys_are_named_and_known_unused_ones_are_not() -> None:
         "timeline_import_config.import_job_speed",
         "tenant_config.gc_colour",
     ]
+
+
+def test_keys_that_do_nothing_are_told() -> None:
+    table = MINIMAL | {
+        "page_cache_size": 5,
+        "ssl_key_file": "server.key",
+        "ssl_ca_file": "ca.crt",
+        "remote_storage": {"local_path": "x", "small_timeout": "1s"},
+        "disk_usage_based_eviction": {"eviction_order": {}, "period": "1s"},
+    }
+    assert sorted(ineffective_keys(table)) == [
+        "disk_usage_based_eviction.eviction_order",
+        "page_cache_size",
+        "remote_storage.small_timeout",
+        "ssl_ca_file",
+        "ssl_key_file",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("changes", "key"),
+    [
+        ({"enable_tls_page_service_api": True}, "enable_tls_page_service_api"),
+        ({"listen_https_addr": "127.0.0.1:1"}, "ssl_cert_file"),
+        ({"listen_https_addr": "nowhere", "ssl_cert_file": __file__}, "listen_https_addr"),
+        ({"listen_https_addr": "127.0.0.1:1", "ssl_cert_file": __file__}, "ssl_key_file"),
+        (
+            {"listen_https_addr": "127.0.0.1:1", "ssl_cert_file": __file__, "ssl_key_file": __file__},
+            "ssl_cert_file",
+        ),
+    ],
+)
+def test_tls_is_served_or_refused(tmp_path: Path, changes: dict[str, object], key: str) -> None:
+    """Who asks for it never gets plain text."""
+    with pytest.raises(ConfigError) as caught:
+        parse_config(MINIMAL | changes, tmp_path)
+    assert caught.value.key == key
 
 
 def test_files(tmp_path: Path) -> None:
