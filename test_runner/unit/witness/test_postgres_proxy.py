@@ -354,6 +354,30 @@ class TestCrashPoints:
         wait_for(lambda: target.others() == 0, what="the session to end", timeout=SECONDS)
         assert target.rows() == ([] if when is BEFORE else [1])
 
+    def test_sender_goes_while_the_server_works(self, target: Target, witness: ProxiedWorld) -> None:
+        """It is performed, and nobody was told."""
+        with psycopg.connect(target.dsn) as direct:
+            direct.execute("lock table t")
+            with RawSession(target.proxied) as session:
+                session.send(message(b"Q", b"insert into t values (1)\0"))
+                witness.wait_outcomes(("commit insert t #1", ""))
+        witness.wait_outcomes(("commit insert t #1", "performed 0, dropped: the sender is gone"))
+        assert target.rows() == [1]
+
+    def test_nothing_is_told_before_the_commit(self, target: Target, witness: ProxiedWorld) -> None:
+        """Not what the server was asked for ahead of the Sync either."""
+        step = witness.step("commit insert t #1", BEFORE, "hold")
+        with RawSession(target.proxied) as session:
+            parse = message(b"P", b"\0insert into t values (1)\0\0\0")
+            session.send(parse, message(b"B", bytes(8)), message(b"E", bytes(5)), message(b"S"))
+            witness.wait_happened()
+            session.socket.setblocking(False)
+            with pytest.raises(BlockingIOError):
+                session.socket.recv(1)
+            session.socket.settimeout(SECONDS)
+            witness.release(step)
+            assert [one[:1] for one in session.until_ready()] == [b"1", b"2", b"C", b"Z"]
+
     def test_status_becomes_a_code(self, witness: ProxiedWorld, client: Client) -> None:
         for number, (status, code) in enumerate({503: "57P03", 500: "XX000", 429: "53300"}.items(), start=1):
             witness.step(f"commit insert t #{number}", BEFORE, f"answer {status}")
