@@ -197,6 +197,26 @@ def test_what_follows(failures: Run, test: str) -> None:
     assert shown.lines[-2].startswith("kept: ") and shown.lines[-1].startswith("repeat: ")
 
 
+@pytest.mark.parametrize(
+    ("variable", "value", "cause"),
+    [
+        ("POSTGRES_DISTRIB_DIR", "/nonexistent", "POSTGRES_DISTRIB_DIR=/nonexistent has no v14 "),
+        (
+            "DATABASE_URL",
+            "postgresql://x@127.0.0.1:1/x",
+            "the server that DATABASE_URL names cannot be used: ",
+        ),
+    ],
+)
+def test_no_postgres(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, variable: str, value: str, cause: str
+) -> None:
+    monkeypatch.setenv(variable, value)
+    found = run(folder / variable, TESTS, "--tb=auto", "-k", "test_down", "-x")
+    assert screen(found, "test_down").lines[0].startswith(f"E   NoPostgres: {cause}")
+    assert screen(found, "test_down").line_of("    def test_down(neon_simple_env, import_bucket):") > 0
+
+
 def test_a_repeat_command_repeats(failures: Run) -> None:
     line = screen(failures, "test_fixture_error").lines[-1]
     assert re.fullmatch(r"repeat: \S+( -m pytest)? 'test_inner\.py::test_fixture_error\[pg\d+\]'", line)
