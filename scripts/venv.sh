@@ -1,8 +1,11 @@
 # Sourced by the other scripts from the repository's root: sets $venv, and makes or refreshes it when what it is
-# made from has changed. REATTACH_VENV names another folder, REATTACH_PYTHON another interpreter.
+# made from has changed. REATTACH_VENV names another folder, REATTACH_PYTHON another interpreter, REATTACH_CONSTRAINTS
+# another file of versions, REATTACH_EXTRAS other extras.
 # shellcheck shell=bash
 
 venv=${REATTACH_VENV:-$PWD/.venv}
+constraints=${REATTACH_CONSTRAINTS:-constraints.txt}
+extras=${REATTACH_EXTRAS:-test,lint}
 
 reattach_python() {
     local candidate
@@ -18,7 +21,7 @@ reattach_python() {
 
 reattach_fingerprint() {
     # The folder counts too: an environment does not survive being moved.
-    { echo "$PWD $venv"; cat pyproject.toml constraints.txt; } | sha256sum
+    { echo "$PWD $venv $extras"; cat pyproject.toml "$constraints"; } | sha256sum
 }
 
 reattach_make_venv() {
@@ -35,7 +38,7 @@ reattach_make_venv() {
     if ! "${pip[@]}" --version >/dev/null 2>&1; then
         pip=("$python" -m pip --python "$venv/bin/python")
     fi
-    "${pip[@]}" install --quiet --disable-pip-version-check --constraint constraints.txt --editable ".[test,lint]"
+    "${pip[@]}" install --quiet --disable-pip-version-check --constraint "$constraints" --editable ".[$extras]"
 }
 
 if [[ $(cat "$venv/.fingerprint" 2>/dev/null) != "$(reattach_fingerprint)" ]]; then
