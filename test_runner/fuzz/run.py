@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import re
 from collections import Counter
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass, field
 
 import httptools
@@ -25,7 +23,7 @@ class Tally:
 
     statuses: Counter[int] = field(default_factory=Counter)
     unanswered: int = 0
-    """The connection was closed instead: the request was no HTTP that could be answered."""
+    """The connection was closed instead, or what came was no HTTP."""
     hung: int = 0
     wrong_count: int = 0
     wrong: list[str] = field(default_factory=list)
@@ -41,9 +39,10 @@ class Tally:
 
 
 class _Answer:
-    """What httptools calls back."""
+    """What httptools calls back. `100 Continue` is no answer yet."""
 
     def __init__(self) -> None:
+        self.parser = httptools.HttpResponseParser(self)
         self.body = bytearray()
         self.complete = False
 
@@ -51,7 +50,7 @@ class _Answer:
         self.body += data
 
     def on_message_complete(self) -> None:
-        self.complete = True
+        self.complete = self.parser.get_status_code() != 100
 
 
 async def fuzz(
@@ -98,30 +97,18 @@ async def _ask(
 ) -> tuple[int, bytes, bool] | None:
     """Status, body, and whether the connection goes on; None if it was closed before an answer."""
     answer = _Answer()
-    parser = httptools.HttpResponseParser(answer)
-    is_head = re.match(rb"HEAD ", request.raw) is not None
-    with suppress(ConnectionError):
+    is_head = request.raw.startswith(b"HEAD ")
+    try:
         writer.write(request.raw)
         await writer.drain()
         while not answer.complete:
             data = await reader.read(1 << 16)
             if not data:
-                break
-            with suppress(httptools.HttpParserError):
-                parser.feed_data(data)
+                return None
+            answer.parser.feed_data(data)
             if is_head and b"\r\n\r\n" in data:
-                return parser.get_status_code(), b'{"msg":"HEAD"}', False
-            if answer.complete and parser.get_status_code() == 100:
-                answer, parser = _anew()
-    try:
-        status = parser.get_status_code()
-    except httptools.HttpParserError:
+                # It has the header fields of a body, and none.
+                return answer.parser.get_status_code(), b"", False
+    except (ConnectionError, httptools.HttpParserError):
         return None
-    if not status or not answer.complete:
-        return None
-    return status, bytes(answer.body), parser.should_keep_alive()
-
-
-def _anew() -> tuple[_Answer, httptools.HttpResponseParser]:
-    answer = _Answer()
-    return answer, httptools.HttpResponseParser(answer)
+    return answer.parser.get_status_code(), bytes(answer.body), answer.parser.should_keep_alive()

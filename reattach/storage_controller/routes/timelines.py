@@ -12,7 +12,7 @@ from reattach.api.controller import TimelineCreation
 from reattach.api.controller_points import Point
 from reattach.api.ids import TenantId, TenantShardId
 from reattach.runtime.auth import Scope
-from reattach.runtime.errors import InternalError
+from reattach.runtime.errors import Conflict
 from reattach.runtime.failpoints import failpoints
 from reattach.runtime.http import json_response, query_string
 from reattach.storage_controller.controller import Controller
@@ -36,7 +36,7 @@ async def create(controller: Controller, request: Request, body: TimelineCreatio
 def _check(tenant: TenantId, found: list[TenantShardId]) -> None:
     counts = {shard.shard_count for shard in found}
     if len(counts) != 1 or len(found) != max(1, *counts):
-        raise InternalError(f"Inconsistent shard count: {tenant}")
+        raise Conflict(f"Inconsistent shard count: {tenant}")
 
 
 async def delete(controller: Controller, request: Request) -> object:

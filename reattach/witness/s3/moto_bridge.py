@@ -48,7 +48,15 @@ _OF_UPLOADS = frozenset(
 )
 _MAX_DOCUMENT = 8 << 20
 _OBJECT_DOCUMENTS = frozenset({"acl", "tagging", "retention", "legal-hold", "restore", "select"})
-_NOT_UNDERSTOOD = (ExpatError, KeyError, IndexError, ValueError, TypeError, AttributeError, RecursionError)
+_NOT_UNDERSTOOD = (
+    ExpatError,
+    LookupError,
+    ValueError,
+    TypeError,
+    AttributeError,
+    RecursionError,
+    AssertionError,
+)
 """What moto raises for a request that it takes for another one."""
 
 _SERVICE = re.compile(r"Credential=[^/]+/[^/]+/[^/]+/([a-z0-9-]+)/")
