@@ -7,7 +7,7 @@ def test_import_survives_a_kill(neon_env_builder, import_bucket, control_plane):
     env = neon_env_builder.init_start()
 
     timeline = env.start_import(import_bucket, shard_count=2, hold=after_job(7))
-    timeline.wait_for_job(7)
+    timeline.wait_at(after_job(7))
     stopped_at = timeline.progress()
 
     timeline.kill().start()

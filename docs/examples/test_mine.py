@@ -6,7 +6,7 @@ from reattach.fixtures.imports.handle import after_job
 def test_mine(neon_env_builder, import_bucket, control_plane):
     env = neon_env_builder.init_start()
     timeline = env.start_import(import_bucket, shard_count=2, hold=after_job(7))
-    timeline.wait_for_job(7)  # job 7 of every shard was taken
+    timeline.wait_at(after_job(7))  # every shard stands there, with job 7 done
     stopped_at = timeline.progress()  # per shard: jobs, completed, plan hash
     timeline.kill().start()  # kill -9 the pageserver, start it again
     timeline.wait_done().assert_resumed_from(stopped_at)
