@@ -16,6 +16,7 @@ VARIABLES: dict[str, str] = {
     "AWS_SESSION_TOKEN": "goes with the two, if there is one",
     "AWS_PROFILE": "a profile instead of the three",
     "TEST_OUTPUT": "the output folder, by default `test_output` where pytest was called",
+    "XDG_RUNTIME_DIR": "folder in which `reattach up` says that it runs; by default that for temporary files",
     "BUILD_TYPE": "`debug` if the real executables are a debug build; some tests skip then",
     "SANITIZERS": "`enabled` if the real executables were built with sanitizers",
     "CI": "`true` where tests marked `skip_on_ci` are to be skipped",

@@ -139,7 +139,6 @@ def _run(names: list[str], arguments: argparse.Namespace) -> tuple[Report, list[
 
 def _run_one(name: str, arguments: argparse.Namespace) -> Iterator[Result]:
     with tempfile.TemporaryDirectory(prefix="reattach-bench-", dir=arguments.directory) as folder:
-        Path(folder).chmod(0o755)  # PostgreSQL runs as another user
         with Lab(Path(folder), arguments.quick, arguments.requests) as lab:
             yield from BENCHMARKS[name](lab)
 

@@ -1,4 +1,4 @@
-"""What all benchmarks share: the processes of one run, environments, and timed imports."""
+"""What all benchmarks share: a workshop with environments, and timed imports."""
 
 from __future__ import annotations
 
@@ -7,28 +7,19 @@ import re
 import shutil
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from reattach.fixtures.bucket.server import BucketServer
 from reattach.fixtures.common_types import TenantId
-from reattach.fixtures.control_plane import ControlPlane
 from reattach.fixtures.env.builder import NeonEnvBuilder
-from reattach.fixtures.env.engines import Engines
 from reattach.fixtures.env.env import NeonEnv
-from reattach.fixtures.env.resources import EnvResources
+from reattach.fixtures.env.workshop import Workshop
 from reattach.fixtures.imports.bucket import ImportBucket
 from reattach.fixtures.imports.handle import ImportTimeline
-from reattach.fixtures.output.spread import spread_subfolders
 from reattach.fixtures.pg_version import PgVersion
-from reattach.fixtures.ports import PortDistributor
 from reattach.fixtures.postgres.binaries import PgBin
-from reattach.fixtures.postgres.cluster import ClusterCache
-from reattach.fixtures.postgres.databases import DatabaseServer, start_database_server
-from reattach.fixtures.postgres.datasets import DatasetCache
-from reattach.fixtures.postgres.distributions import arrange, discover, possible_lenders
 from reattach.fixtures.processes import Launcher
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -53,124 +44,30 @@ class TimedImport:
 Configure = Callable[[NeonEnvBuilder], object]
 
 
-class Lab:
-    """Everything that a run starts lives in `directory`, and is gone after `close`."""
+class Lab(Workshop):
+    """A workshop of a benchmark run."""
 
     def __init__(self, directory: Path, quick: bool, requests: int) -> None:
         """quick: fewer repetitions and smaller data, to see whether a benchmark works.
 
         requests: how many the fuzzing sends.
         """
-        spread_subfolders(directory)
-        self.directory = directory
+        super().__init__(directory, root=ROOT)
         self.quick = quick
         self.requests = requests
-        self._stack = ExitStack()
-        self._numbers = iter(range(1_000_000))
-        self.launcher = Launcher()
-        self._stack.callback(self.launcher.close)
-        self.launcher.remove_at_exit(directory)
-        # The launcher's own removal is for runs that are killed: gigabytes take longer than it may.
-        self._stack.callback(shutil.rmtree, directory, ignore_errors=True)
-        self.ports = PortDistributor()
-        self._stack.callback(self.ports.close)
-        self.engines = Engines.discover()
-
-    def __enter__(self) -> Lab:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stack.close()
 
     def runs(self, count: int) -> range:
         """So many repetitions, or as few as there can be in a quick run."""
         return range(2 if self.quick else count)
 
-    def path(self, name: str) -> Path:
-        """A path below the directory that nobody has had."""
-        return self.directory / f"{name}-{next(self._numbers)}"
-
-    @cached_property
-    def clusters(self) -> ClusterCache:
-        return ClusterCache(self.launcher, self.directory / "cache")
-
-    @cached_property
-    def distributions_dir(self) -> Path:
-        directory = self.directory / "pg_distrib"
-        distributions = discover(ROOT)
-        arrange(distributions, possible_lenders(distributions), directory)
-        return directory
-
-    @cached_property
-    def pg_bin(self) -> PgBin:
-        """Programs of the PostgreSQL whose data is imported, where the version does not matter."""
-        return self.pg_bin_of(PgVersion.DEFAULT)
-
     @cached_property
     def pg_bin_with_amcheck(self) -> PgBin:
-        """The same, or those of another version if only that one has amcheck; `pg_bin` if none has."""
-        distributions = discover(ROOT)
+        """`pg_bin`, or that of another version if only that one has amcheck; `pg_bin` if none has."""
         for version in (PgVersion.DEFAULT, PgVersion.V17, PgVersion.V15, PgVersion.V14):
-            distribution = distributions.get(int(version))
+            distribution = self.distributions.get(int(version))
             if distribution is not None and distribution.has_extension("amcheck"):
                 return self.pg_bin_of(version)
         return self.pg_bin
-
-    def pg_bin_of(self, version: PgVersion) -> PgBin:
-        """Programs of a version that is there."""
-        return PgBin(self.directory, self.distributions_dir, version, clusters=self.clusters)
-
-    @cached_property
-    def datasets(self) -> DatasetCache:
-        return DatasetCache(self.launcher, self.clusters, self.ports, self.directory / "datasets")
-
-    @cached_property
-    def databases(self) -> DatabaseServer:
-        server = start_database_server(
-            self.launcher, discover(ROOT), self.clusters, self.ports, self.directory
-        )
-        self._stack.callback(server.close)
-        return server
-
-    @cached_property
-    def bucket(self) -> BucketServer:
-        """The mock S3, started."""
-        server = BucketServer(self.launcher, self.ports.get_port(), self.directory / "bucket")
-        server.start()
-        self._stack.callback(server.stop)
-        return server
-
-    @contextmanager
-    def builder(self) -> Iterator[NeonEnvBuilder]:
-        """Describes an environment, which is stopped, checked and removed at the end."""
-        directory = self.path("env")
-        directory.mkdir()
-        control_plane = ControlPlane()
-        resources = EnvResources(
-            engines=self.engines,
-            launcher=self.launcher,
-            ports=self.ports,
-            databases=self.databases,
-            clusters=self.clusters,
-            distributions=discover(ROOT),
-            control_plane=control_plane,
-            start_bucket=lambda: self.bucket,
-        )
-        with ExitStack() as stack:
-            stack.callback(shutil.rmtree, directory, ignore_errors=True)
-            stack.callback(control_plane.close)
-            yield stack.enter_context(
-                NeonEnvBuilder(
-                    resources,
-                    repo_dir=directory / "repo",
-                    test_output_dir=directory,
-                    test_name=directory.name,
-                    node_id=directory.name,
-                    run_id="bench",
-                    pg_version=PgVersion.DEFAULT,
-                    pg_distrib_dir=self.distributions_dir,
-                )
-            )
 
     @contextmanager
     def environment(self, configure: Configure = lambda builder: None) -> Iterator[NeonEnv]:
