@@ -121,9 +121,19 @@ class ImportCreator:
     ) -> list[TenantShardId]:
         """Those of `wanted` whose pageserver has the timeline or is at it. Raises Refused."""
         before = await shards.issued(self._db, wanted)
-        results = await asyncio.gather(
-            *(self._create(creation, row, shard, before.get(shard)) for shard in wanted)
-        )
+        results: list[bool | None] = []
+        refused: BaseException | None = None
+        # All are awaited, also when one refuses: who is still at it could not be undone.
+        for answer in await asyncio.gather(
+            *(self._create(creation, row, shard, before.get(shard)) for shard in wanted),
+            return_exceptions=True,
+        ):
+            if isinstance(answer, BaseException):
+                refused = refused or answer
+            else:
+                results.append(answer)
+        if refused is not None:
+            raise refused
         after = await shards.issued(self._db, wanted)
         at_it = []
         for shard, created in zip(wanted, results, strict=True):
@@ -155,8 +165,12 @@ class ImportCreator:
         return True
 
     async def _undo(self, creation: Creation) -> bool:
-        """Removes the timeline where it was created, then the record. False if that has to wait."""
-        for shard in sorted(creation.durable):
+        """Removes the timeline from every shard, then the record. False if that has to wait.
+
+        Any of them may have it, whatever its pageserver has answered, and whether it was heard.
+        """
+        row = await imports.find(self._db, *creation.key)
+        for shard in () if row is None else sorted(row.shards):
             issued = (await shards.issued(self._db, [shard])).get(shard)
             node = attached_node(self._state, shard, issued)
             if node is None or not await self._delete(node, shard, creation.key):

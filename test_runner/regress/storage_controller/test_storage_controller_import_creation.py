@@ -112,6 +112,22 @@ def test_a_refused_creation_leaves_nothing(cloud: Cloud) -> None:
     assert cloud.remote.timelines(first) == {}
 
 
+def test_a_refused_creation_leaves_nothing_on_those_who_were_asked_with_it(make_cloud: MakeCloud) -> None:
+    """I9, I10: siblings that took it beside the one that refused lose it too; else a repeated creation would
+    find them there, and wait for ever for reports that they have made already.
+    """
+    cloud = make_cloud(runs_imports=True)
+    tenant = cloud.create_tenant(shards=4)
+    shards = cloud.shards(tenant)
+    cloud.node(1).inject(Fault(rf"POST .*{shards[2]}/timeline$", 409, times=1))
+    timeline = uuid.uuid4().hex
+    with pytest.raises(Refused):
+        cloud.create_import(tenant, timeline)
+    assert {str(shard): cloud.remote.timelines(shard) for shard in shards} == {str(s): {} for s in shards}
+    cloud.create_import(tenant, timeline)
+    assert cloud.wait_told(timeline) is None
+
+
 @pytest.mark.parametrize("status", [503, 500, 404, None])
 def test_creation_outlasts_a_pageserver_in_trouble(make_cloud: MakeCloud, status: int | None) -> None:
     """I10: what may pass is tried again."""
