@@ -3,7 +3,7 @@
 VARIABLES: dict[str, str] = {
     "NEON_BIN": "folder of real executables `pageserver` and `storage_controller`; what it lacks is built in",
     "DATABASE_URL": "a PostgreSQL server for the storage controllers instead of an embedded one; each "
-    "environment makes a database there, and drops it",
+    "environment makes a database there, and drops it. It says all: `PG…` variables are not looked at",
     "POSTGRES_DISTRIB_DIR": "PostgreSQL installations `v14/` … `v17/`, or one installation; nothing else is "
     "used then",
     "DEFAULT_PG_VERSION": "run everything on this one major version, such as `15`",
@@ -15,7 +15,7 @@ VARIABLES: dict[str, str] = {
     "AWS_SECRET_ACCESS_KEY": "credentials for it",
     "AWS_SESSION_TOKEN": "goes with the two, if there is one",
     "AWS_PROFILE": "a profile instead of the three",
-    "TEST_OUTPUT": "the output folder, by default `test_output` where pytest was called",
+    "TEST_OUTPUT": "the output folder, by default (or set to nothing) `test_output` where pytest was called",
     "XDG_RUNTIME_DIR": "folder in which `reattach up` says that it runs; by default that for temporary files",
     "BUILD_TYPE": "`debug` if the real executables are a debug build; some tests skip then",
     "SANITIZERS": "`enabled` if the real executables were built with sanitizers",
