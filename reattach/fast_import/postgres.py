@@ -130,7 +130,8 @@ def running_postgres(
         )
     try:
         log.info("spawned postgres, waiting for it to become ready")
-        _create_database(process, port)
+        _wait_until_ready(process, pgdata)
+        _create_database(port)
         yield f"host={HOST} port={port} user={SUPERUSER} dbname={DATABASE}"
         log.info("shutdown postgres")
         process.send_signal(signal.SIGINT)
@@ -173,26 +174,38 @@ def _settings(*, num_cpus: int, memory_mb: int) -> list[str]:
     return [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
 
 
-def _create_database(process: subprocess.Popen[bytes], port: int) -> None:
-    import psycopg  # slow to import, while the server starts
+def _wait_until_ready(process: subprocess.Popen[bytes], pgdata: Path) -> None:
+    """As it says itself: on its port somebody else's server may listen, which must not get our database."""
+    import psycopg  # noqa: F401  (slow to import, while the server starts)
 
     deadline = time.monotonic() + READY_SECONDS
-    while True:
-        try:
-            with psycopg.connect(
-                host=HOST,
-                port=port,
-                user=SUPERUSER,
-                dbname="postgres",
-                autocommit=True,
-                connect_timeout=CONNECT_SECONDS,
-            ) as connection:
-                connection.execute(f"create database {DATABASE}".encode())
-            log.info("created %s database", DATABASE)
-            return
-        except psycopg.OperationalError as e:
-            if process.poll() is not None:
-                raise JobError("postgres exited before it was ready") from e
-            if time.monotonic() > deadline:
-                raise JobError(f"postgres was not ready after {READY_SECONDS:g} s") from e
+    while not _is_ready(pgdata, process.pid):
+        if process.poll() is not None:
+            raise JobError("postgres exited before it was ready")
+        if time.monotonic() > deadline:
+            raise JobError(f"postgres was not ready after {READY_SECONDS:g} s")
         time.sleep(POLL_SECONDS)
+
+
+def _is_ready(pgdata: Path, pid: int) -> bool:
+    try:
+        lines = (pgdata / "postmaster.pid").read_text().splitlines()
+    except FileNotFoundError:
+        return False
+    return len(lines) >= 8 and lines[0] == str(pid) and lines[7].strip() == "ready"
+
+
+def _create_database(port: int) -> None:
+    import psycopg
+
+    with doing("create the database"):
+        with psycopg.connect(
+            host=HOST,
+            port=port,
+            user=SUPERUSER,
+            dbname="postgres",
+            autocommit=True,
+            connect_timeout=CONNECT_SECONDS,
+        ) as connection:
+            connection.execute(f"create database {DATABASE}".encode())
+    log.info("created %s database", DATABASE)

@@ -297,11 +297,15 @@ def test_working_directory_must_be_empty(fast_import: FastImport) -> None:
 
 
 def test_port_in_use_ends_the_job(fast_import: FastImport, source: VanillaPostgres) -> None:
+    """And whoever has it gets no database of ours, though it would let us in."""
+    if source.safe_psql("select from pg_roles where rolname = 'cloud_admin'") == []:
+        source.safe_psql("create role cloud_admin superuser login")
     port = source.default_options["port"]
     assert isinstance(port, int)
     with pytest.raises(subprocess.CalledProcessError) as error:
         fast_import.run_pgdata(pg_port=port, source_connection_string=source.connstr())
-    assert "postgres" in error.value.stderr
+    assert "postgres exited before it was ready" in error.value.stderr
+    assert source.safe_psql("select datname from pg_database where datname = 'neondb'") == []
 
 
 @pytest.mark.parametrize(
