@@ -68,11 +68,11 @@ async def attach(shard: TenantShard, turn: asyncio.Semaphore | None) -> None:
                     async with _turn_unless(turn, shard.activate_now):
                         await _attach(shard)
                 return
-            except (OSError, ObjectNotFound, RemoteError) as e:
+            except (FailpointPanic, OSError, ObjectNotFound, RemoteError) as e:
                 failures += 1
                 log.error("attach failed (attempt %d), will be tried again: %s", failures, e)
                 shard.state.advance(Phase.BROKEN, f"{e} (attempt {failures} to attach, will be tried again)")
-            except (codec.DecodeError, FailpointPanic, MalformedManifest, UnknownFiles, UnusableIndex) as e:
+            except (codec.DecodeError, MalformedManifest, UnknownFiles, UnusableIndex) as e:
                 log.exception("attach failed, setting tenant state to Broken")
                 shard.state.advance(Phase.BROKEN, str(e))
                 return

@@ -204,12 +204,13 @@ def test_a_manifest_that_cannot_be_read_is_named(subject: Subject) -> None:
     assert manifest.name in broken["msg"]
 
 
+@pytest.mark.parametrize("point", ["storage-sync-list-remote-timelines", "attach-before-activate"])
 @pytest.mark.parametrize("failures", [1, 3])
 def test_a_moment_of_trouble_at_attach(
-    pageserver: PageserverProcess, tenant: TenantShardId, failures: int
+    pageserver: PageserverProcess, tenant: TenantShardId, failures: int, point: str
 ) -> None:
     """I10: nobody has to ask again; meanwhile everybody sees what is wrong."""
-    pageserver.failpoint("storage-sync-list-remote-timelines", f"{failures}*return")
+    pageserver.failpoint(point, f"{failures}*return")
     pageserver.attach(tenant)
     state = pageserver.call("GET", f"/v1/tenant/{tenant}")["state"]
     assert state["slug"] == "Broken"
