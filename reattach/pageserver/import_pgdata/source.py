@@ -5,7 +5,7 @@ The plan's hash sees names and sizes. This sees the store's mark of every object
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import msgspec
 import xxhash
@@ -27,6 +27,12 @@ def write_manifest(sources: Sequence[BucketObject]) -> bytes:
 
 def manifest_digest(manifest: bytes) -> str:
     return f"xxh3-128:{xxhash.xxh3_128_hexdigest(manifest)}"
+
+
+def recorded_of(recorded: bytes, listed: Iterable[BucketObject]) -> list[BucketObject]:
+    """Those of the listed objects that the manifest has, whatever has become of them. Raises DecodeError."""
+    paths = {source.path for source in codec.decode(recorded, _Manifest).objects}
+    return [each for each in listed if each.path in paths]
 
 
 def describe_changes(recorded: bytes | None, sources: Sequence[BucketObject]) -> str:

@@ -4,23 +4,36 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+from reattach.api import codec
 from reattach.api.import_status import Done, Error, InProgress, ShardImportProgress
 from reattach.api.layer_name import LayerName
 from reattach.api.location import ImportLocation
 from reattach.pageserver.import_pgdata.batches import writes_a_layer
 from reattach.pageserver.import_pgdata.bucket import Bucket, open_bucket
+from reattach.pageserver.import_pgdata.bucket_object import BucketObject
 from reattach.pageserver.import_pgdata.config import ImportConfig
 from reattach.pageserver.import_pgdata.control_file import ControlFile
-from reattach.pageserver.import_pgdata.errors import ImportFailed, ImportInterrupted, PlanMismatch
+from reattach.pageserver.import_pgdata.errors import (
+    ImportFailed,
+    ImportInterrupted,
+    ObjectError,
+    PlanMismatch,
+)
 from reattach.pageserver.import_pgdata.executor import execute
 from reattach.pageserver.import_pgdata.job import JobRunner, byte_budget
 from reattach.pageserver.import_pgdata.local_trouble import despite_local_trouble
 from reattach.pageserver.import_pgdata.plan import Plan
 from reattach.pageserver.import_pgdata.plan_hash import plan_hash
 from reattach.pageserver.import_pgdata.planning import list_pgdata, read_control_file, read_plan
-from reattach.pageserver.import_pgdata.source import describe_changes, manifest_digest, write_manifest
+from reattach.pageserver.import_pgdata.source import (
+    describe_changes,
+    manifest_digest,
+    recorded_of,
+    write_manifest,
+)
 from reattach.pageserver.import_pgdata.target import ImportMetrics, ImportTarget, ImportUpcalls
 from reattach.pageserver.import_pgdata.wait_for_pgdata import wait_for_pgdata
 from reattach.runtime.errors import cause_chain
@@ -83,7 +96,10 @@ class _Import:
         listed = await list_pgdata(bucket)
         control_file = await read_control_file(bucket, listed)
         limit = self._soft_size_limit()
-        plan = await read_plan(bucket, listed, control_file, self.target.shard, limit)
+        try:
+            plan = await read_plan(bucket, listed, control_file, self.target.shard, limit)
+        except ObjectError as e:
+            raise await self._changed_since(listed, e) from None
         progress = ShardImportProgress(len(plan.jobs), 0, plan_hash(plan), limit)
         manifest = write_manifest(plan.sources)
         if self.recorded is not None:
@@ -145,6 +161,21 @@ class _Import:
             f"{recorded.completed} of {recorded.jobs} with hash {recorded.import_plan_hash:#x} are recorded; "
             f"{changes}"
         )
+
+    async def _changed_since(self, listed: Sequence[BucketObject], error: ObjectError) -> ImportFailed:
+        """What is to be said of a bucket that cannot be imported: on a resume, that it was another before."""
+        source = self.target.import_source
+        manifest = None if source is None else await self.target.read_source_manifest(source)
+        if self.recorded is None or manifest is None:
+            return error
+        try:
+            before = recorded_of(manifest, listed)
+        except codec.DecodeError:
+            return error
+        if manifest_digest(write_manifest(sorted(before))) == manifest_digest(manifest):
+            return error
+        changes = describe_changes(manifest, before)
+        return PlanMismatch(f"Import plan does not match storcon metadata: {error}; {changes}")
 
     async def _record_source(self, manifest: bytes) -> None:
         """Makes sure that the next resume can tell whether the bucket changed."""

@@ -389,12 +389,6 @@ def test_unforeseen_errors_end_the_import_too(an_import: Import, point: str) -> 
     assert an_import.controller.error == "unexpected FailpointPanic: boom"
 
 
-def test_a_full_disk_ends_the_import(an_import: Import) -> None:
-    an_import.timeline.directory = an_import.timeline.directory / "gone"
-    an_import.run()
-    assert an_import.controller.error.startswith("unexpected FileNotFoundError: ")
-
-
 def test_bad_page_checksums_are_named(tmp_path: Path) -> None:
     from test_runner.unit.import_pgdata.data_directory import control_file
     from test_runner.unit.import_pgdata.test_import_page_checksums import checksummed
