@@ -11,8 +11,9 @@ import pytest
 
 from reattach.api.effects import Phase
 from reattach.api.plan import Plan, PlanError, Step
-from reattach.fixtures.explore.explorer import Explorer, Failure, ReferenceFailed, plan_of
+from reattach.fixtures.explore.explorer import Explorer, Failure, ReferenceFailed, plan_of, record
 from reattach.fixtures.explore.run import NEVER, run_plan
+from reattach.fixtures.explore.shrink import Shrinker
 from reattach.fixtures.subjects.port import Outcome
 from test_runner.unit.explore.fake import CHECKPOINT, PUT, FakeJob
 
@@ -164,3 +165,20 @@ def test_memory_does_not_grow_with_the_number_of_runs(tmp_path: Path) -> None:
     finally:
         tracemalloc.stop()
     assert grown[-1] < grown[0] + 50_000
+
+
+def test_reducing_takes_so_long_and_no_longer(tmp_path: Path) -> None:
+    """What has been found by then is told, and confirmed."""
+    job = FakeJob(bug="checkpoint first")
+    failure = next(tried.result for tried in Explorer(job, tmp_path).runs() if tried.failure is not None)
+
+    def runs(seconds: float, budget: int) -> tuple[int, int]:
+        explorer = Explorer(job, tmp_path / f"{seconds} {budget}")
+        shape = record(job, tmp_path / f"{seconds} {budget}" / "reference")
+        shrinker = Shrinker(explorer._run, explorer._record, budget, seconds)
+        reduced = shrinker.shrink(job, shape, failure)
+        return explorer.report.runs, len(reduced.plan.steps)
+
+    assert runs(0, 80) == (3, len(failure.plan.steps))
+    assert runs(60, 4)[0] == 4 + 3
+    assert runs(60, 80)[1] == 1
