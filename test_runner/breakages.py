@@ -78,7 +78,7 @@ BREAKAGES = [
             ),
         ),
         test=KILLED,
-        says="I5 bounded rework",
+        says="I8 whole",
     ),
     Breakage(
         name="tell-before-durable",

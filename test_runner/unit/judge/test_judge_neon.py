@@ -347,6 +347,12 @@ def told_by_the_dead() -> Story:
     return s
 
 
+def told_twice() -> Story:
+    s = uninterrupted()
+    s.tell()
+    return s
+
+
 # -- I8
 
 
@@ -496,6 +502,7 @@ LIES: list[tuple[str, Callable[[], Story], str]] = [
     ("I7", told_of_a_deleted_one, "after its deletion had begun"),
     ("I7", nobody_told, "nobody has told it"),
     ("I7", told_by_the_dead, "nobody who told it has heard the answer"),
+    ("I7", told_twice, "by who had heard that it knows"),
     ("I8", job_left_out_after_a_resume, "jobs 5 of 12 never ran after it resumed from 4"),
     ("I9", something_left_after_a_deletion, "is left (1 objects)"),
     ("I9", something_comes_after_a_deletion, "was written by pageserver_2 after shard 0000 was deleted"),
