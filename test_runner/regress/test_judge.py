@@ -18,7 +18,8 @@ from reattach.fixtures.env.engines import PAGESERVER, Engine, Engines
 from reattach.fixtures.imports.bucket import ImportBucket
 from reattach.fixtures.imports.handle import after_job
 from reattach.fixtures.imports.invariants import InvariantViolated
-from reattach.fixtures.judge.neon.judge import judge, look_at
+from reattach.fixtures.judge.neon.case import look_at
+from reattach.fixtures.judge.neon.judge import judge
 from reattach.fixtures.judge.neon.reference import learn
 from reattach.fixtures.judge.verdict import Outcome
 from reattach.fixtures.neon_fixtures import NeonEnvBuilder, PageserverImportConfig
