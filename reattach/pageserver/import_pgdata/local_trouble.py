@@ -28,13 +28,17 @@ def open_layers() -> asyncio.Semaphore:
 
 
 async def despite_local_trouble(what: str, patience: float, attempt: Callable[[], Awaitable[T]]) -> T:
-    """Attempts until no OSError comes, backing off. Raises ImportFailed after `patience` seconds of them."""
+    """Attempts until no OSError comes, backing off. Raises ImportFailed after `patience` seconds of
+    them, and the OSErrors that do not pass: of a directory that is gone."""
     failures = 0
     since: float | None = None
     while True:
         await back_off(failures)
         try:
             return await attempt()
+        except (FileNotFoundError, NotADirectoryError):
+            # Somebody has taken the directory away; it does not come back by itself.
+            raise
         except OSError as e:
             since = time.monotonic() if since is None else since
             lasting = time.monotonic() - since

@@ -415,3 +415,9 @@ def test_bad_page_checksums_are_named(tmp_path: Path) -> None:
     lenient.run()
     assert lenient.controller.status == Done()
     assert RelTag(1663, 5, 1249, 0).block(17) in lenient.content()
+
+
+def test_a_directory_that_is_gone_ends_the_import(an_import: Import) -> None:
+    an_import.timeline.directory = an_import.timeline.directory / "gone"
+    an_import.run()
+    assert an_import.controller.error.startswith("unexpected FileNotFoundError: ")
