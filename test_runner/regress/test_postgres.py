@@ -21,7 +21,7 @@ from reattach.fixtures.fast_import import (
 from reattach.fixtures.pg_version import PgVersion
 from reattach.fixtures.ports import PortDistributor
 from reattach.fixtures.postgres.binaries import PgBin
-from reattach.fixtures.postgres.cluster import ClusterCache, ClusterOptions
+from reattach.fixtures.postgres.cluster import ClusterCache, ClusterOptions, initdb
 from reattach.fixtures.postgres.databases import DatabaseServer, url_of
 from reattach.fixtures.postgres.datasets import DatasetCache
 from reattach.fixtures.postgres.distributions import (
@@ -31,7 +31,7 @@ from reattach.fixtures.postgres.distributions import (
     available_versions,
     discover,
 )
-from reattach.fixtures.processes import CommandFailed, ProcessDied, ProcessError, wait_for
+from reattach.fixtures.processes import CommandFailed, Launcher, ProcessDied, ProcessError, wait_for
 from reattach.fixtures.utils import query_scalar
 from reattach.fixtures.vanilla_postgres import VanillaPostgres
 
@@ -505,3 +505,14 @@ def test_results_need_no_casts(vanilla_pg: VanillaPostgres) -> None:
             assert query_scalar(cursor, "select max(count) from fruit") < 4
         with pytest.raises(TypeError):
             int(vanilla_pg.safe_psql_scalar("select null"))
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="about root")
+def test_programs_that_only_root_may_execute(launcher: Launcher, tmp_path: Path) -> None:
+    """As an installation with umask 077 leaves them: what to do is told."""
+    program = tmp_path / "bin" / "initdb"
+    program.parent.mkdir()
+    program.touch(0o700)
+    with pytest.raises(NoPostgres, match=rf"only root may execute {program}.*: chmod -R go\+rX {tmp_path}"):
+        initdb(launcher, Distribution(16, "16.0", tmp_path), tmp_path / "data", [])
+    assert not (tmp_path / "data").exists()
