@@ -12,6 +12,7 @@ from packaging.version import Version
 
 ROOT = Path(__file__).resolve().parents[2]
 SAFE = {"starlette": "1.0.1", "PyJWT": "2.12", "requests": "2.32.4", "jinja2": "3.1.6"}
+# obstore before 0.11 knows no `aws_endpoint_url_s3`, msgspec's errors before 0.21 are no ValueError.
 """Below these, published advisories apply: of starlette, a Host header that decides about the path."""
 
 

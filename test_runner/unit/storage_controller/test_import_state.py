@@ -88,7 +88,13 @@ def test_errors_are_told_by_shard() -> None:
     assert json.loads(text) == {"0102": 'no "t"'}
 
 
-@given(st.dictionaries(st.builds(ShardIndex, st.integers(0, 3), st.just(4)), statuses))
+# The others are refused before they are recorded.
+storable = statuses.filter(
+    lambda s: not isinstance(s, InProgress) or not s.progress or s.progress.completed >= 0
+)
+
+
+@given(st.dictionaries(st.builds(ShardIndex, st.integers(0, 3), st.just(4)), storable))
 def test_record_round_trip(shards: dict[ShardIndex, ShardImportStatus]) -> None:
     """What the database holds means the same, the full range of the plan hash included."""
     record = json.loads(json.dumps(import_state.to_record(shards)))
