@@ -89,6 +89,22 @@ class Point(StrEnum):
     HEARTBEAT_PRE_CONFIGURE = "heartbeat-pre-node-state-configure"
 
 
+PLACES: dict[Point, str] = {
+    Point.TIMELINE_CREATE_LOCKED: "a timeline is to be created, and holds the tenant's lock with others",
+    Point.UPDATE_POLICY_LOCKED: "a policy is to be changed, and holds the tenant's lock alone",
+    Point.IMPORT_PRE_NOTIFICATION: "every shard has ended; nothing is active, the control plane is not told",
+    Point.IMPORT_POST_ACTIVATION: "the timeline is active on every shard, the control plane is not told",
+    Point.MIGRATE_PRE_GENERATION: "a live migration: the destination is warm and has no generation",
+    Point.MIGRATE_POST_GENERATION: "… it has one, and is not attached",
+    Point.MIGRATE_PRE_AWAIT_LSN: "… it is attached beside the origin",
+    Point.MIGRATE_POST_NOTIFY: "… computes know of it",
+    Point.MIGRATE_POST_DETACH: "… the origin is detached",
+    Point.PRE_INCREMENT_GENERATION: "a generation is about to be issued",
+    Point.RECONCILER_EPILOGUE: "a reconcile has done its work",
+    Point.HEARTBEAT_PRE_CONFIGURE: "a pageserver's state is about to change, as it answers (or does not)",
+}
+"""Where each of them is."""
+
 ALL_POINTS: tuple[str, ...] = (
     *(name for write in Write for name in (before(write), after(write))),
     *(name for call in Call for name in (before(call), after(call))),

@@ -1,7 +1,8 @@
-"""Writes docs/reference.md: fixtures, options, environment variables, and the classes behind them.
+"""Writes docs/reference.md: fixtures, options, environment variables, and the classes behind them; and
+docs/points.md: what `reattach points` prints.
 
-./scripts/reference            writes it
-./scripts/reference --check    fails if it is not what would be written
+./scripts/reference            writes them
+./scripts/reference --check    fails if they are not what would be written
 """
 
 from __future__ import annotations
@@ -14,12 +15,14 @@ from collections.abc import Iterator
 from textwrap import indent
 from typing import Self
 
+from reattach.fixtures.cli.points import page
 from reattach.fixtures.pytest_plugin.modules import FIXTURE_MODULES
 from test_runner.docs import surface
 from test_runner.docs.surface import ROOT, SECTIONS, Function, Module
 from test_runner.docs.variables import VARIABLES
 
 TARGET = ROOT / "docs" / "reference.md"
+POINTS = ROOT / "docs" / "points.md"
 
 HEAD = """\
 # Reference
@@ -129,12 +132,13 @@ def _yielded(node: Function) -> str:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="scripts/reference", description="Write docs/reference.md.")
-    parser.add_argument("--check", action="store_true", help="write nothing; fail if it is out of date")
-    text = reference()
+    parser = argparse.ArgumentParser(prog="scripts/reference", description="Write the generated pages.")
+    parser.add_argument("--check", action="store_true", help="write nothing; fail if one is out of date")
+    pages = {TARGET: reference(), POINTS: page()}
     if parser.parse_args().check:
-        return 0 if TARGET.read_text() == text else 1
-    TARGET.write_text(text)
+        return 0 if all(path.read_text() == text for path, text in pages.items()) else 1
+    for path, text in pages.items():
+        path.write_text(text)
     return 0
 
 

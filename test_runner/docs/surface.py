@@ -66,6 +66,12 @@ SECTIONS: dict[str, tuple[str, ...]] = {
         "reattach.fixtures.skips",
         "reattach.fixtures.workload",
     ),
+    "Processes": (
+        "reattach.fixtures.process.launcher",
+        "reattach.fixtures.process.process",
+        "reattach.fixtures.process.wait",
+        "reattach.fixtures.process.errors",
+    ),
     "Remote storage": ("reattach.fixtures.remote_storage", "reattach.fixtures.stores.base"),
     "Small things": (
         "reattach.fixtures.common_types",

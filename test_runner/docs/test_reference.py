@@ -10,9 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from reattach.fixtures.cli.points import page
 from reattach.fixtures.pytest_plugin.modules import FIXTURE_MODULES
 from test_runner.docs import surface
-from test_runner.docs.reference import TARGET, reference
+from test_runner.docs.reference import POINTS, TARGET, reference
 from test_runner.docs.surface import NEW_MODULES, ROOT, SECTIONS
 from test_runner.docs.variables import VARIABLES
 
@@ -24,6 +25,10 @@ _OF_OTHERS = {"HOME", "LD_LIBRARY_PATH", "PYTEST_CURRENT_TEST", "PYTEST_XDIST_WO
 
 def test_reference_is_up_to_date() -> None:
     assert TARGET.read_text() == reference(), "run ./scripts/reference"
+
+
+def test_points_are_up_to_date() -> None:
+    assert POINTS.read_text() == page(), "run ./scripts/reference"
 
 
 @pytest.mark.parametrize("name", MODULES)
