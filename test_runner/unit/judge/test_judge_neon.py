@@ -420,6 +420,13 @@ def works_after_a_detach() -> Story:
     return s
 
 
+def works_after_a_test_has_detached_it() -> Story:
+    s = begun().jobs(1, 4)
+    s.mark("detached", pageserver=s.pageserver, shard=str(s.shard))
+    s.put_layer(5)
+    return s
+
+
 def index_after_a_detach() -> Story:
     s = begun().jobs(1, 4)
     s.location("Detached")
@@ -510,6 +517,7 @@ LIES: list[tuple[str, Callable[[], Story], str]] = [
     ("I10", never_ends, "failed 5 times since then"),
     ("I10", retries_without_end, "failed 40 times, and nothing else came of it"),
     ("I13", works_after_a_detach, "is Detached, and then came 'pageserver_1 > s3: put"),
+    ("I13", works_after_a_test_has_detached_it, "is Detached, and then came 'pageserver_1 > s3: put"),
     ("I13", index_after_a_detach, "is Detached, and then came 'pageserver_1 > s3: put index_part.json'"),
     ("I13", reports_after_a_detach, "and then came 'pageserver_1 > storage_controller: post"),
     ("I13", reads_after_a_detach, "read 20 times from its bucket"),
@@ -587,6 +595,17 @@ def detached_and_attached() -> Story:
     s.location("Detached")
     s.attach(2)
     s.ask(4)
+    return s.jobs(5, JOBS).end()
+
+
+def detached_by_a_test_and_attached_unseen() -> Story:
+    s = begun().jobs(1, 6)
+    s.mark("detached", pageserver=s.pageserver, shard=str(s.shard))
+    s.generation = 2
+    s.ask(4)
+    for _ in range(5):
+        for job in range(5, 9):
+            s.read(job)
     return s.jobs(5, JOBS).end()
 
 
@@ -672,6 +691,7 @@ HEALTHY = [
     controller_away_for_a_moment,
     stale_one_refused,
     detached_and_attached,
+    detached_by_a_test_and_attached_unseen,
     resumed_after_the_last_checkpoint,
     nothing_recorded_yet,
     deleted,
