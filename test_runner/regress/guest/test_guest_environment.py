@@ -6,6 +6,7 @@ import os
 
 import pytest
 
+from reattach.fixtures.vanilla_postgres import VanillaPostgres
 from test_runner.regress.guest.project import Project
 
 NOBODY = "http://127.0.0.1:9"
@@ -139,6 +140,15 @@ def test_it(vanilla_pg):
     assert os.environ["PGSERVICE"] == "work" and os.environ["AWS_PROFILE"] == "work"
 """
     project.write(test_it=test).pytest(env=AWS | PG).assert_passed(1)
+
+
+def test_a_server_of_ones_own_has_its_own_settings(project: Project, vanilla_pg: VanillaPostgres) -> None:
+    """How it writes dates, and where it looks for tables."""
+    vanilla_pg.configure(["datestyle = 'German'", "search_path = 'nowhere'", "timezone = 'Asia/Kathmandu'"])
+    vanilla_pg.start()
+    url = f"postgresql://postgres@127.0.0.1:{vanilla_pg.default_options['port']}/postgres"
+    project.write(test_it=IMPORT).pytest(env={"DATABASE_URL": url}).assert_passed(1)
+    assert vanilla_pg.safe_psql("select datname from pg_database where datname like 'reattach%'") == []
 
 
 def test_a_large_environment(project: Project) -> None:
