@@ -25,8 +25,11 @@ def test_batches_read_what_the_shard_keeps_and_no_more(
     objects: list[BucketObject], shard: ShardIdentity, max_bytes: int
 ) -> None:
     """I8: each kept block once, from its place in its file. I12: no read and no batch above the limit."""
+    # Whole segments take too long; their first blocks are as good.
     objects = [
-        source for source in objects if source.size < 1 << 24 and not source.path.endswith((".1", ".2"))
+        source._replace(size=min(source.size, 1 << 22))
+        for source in objects
+        if not source.path.endswith((".1", ".2"))
     ]
     for job in plan_of(objects, shard, 1 << 20).jobs:
         kept: list[tuple[Key, str, int]] = []
