@@ -127,8 +127,8 @@ def test_terminates_while_a_creation_waits(cloud: Cloud) -> None:
         assert creation.result() == (503, {"msg": "Shutting down"})
     assert re.findall(r"^\S+Z (?: WARN|ERROR) (?!Starting in dev).*", cloud.log, re.M) == []
     assert "Traceback" not in cloud.log
-    cloud.node(1).start()
     cloud.start_controller()
+    cloud.node(1).start()
     cloud.wait(lambda: timeline in cloud.remote.timelines(tenant), "the timeline to be created")
 
 
