@@ -11,6 +11,7 @@ import psutil
 import pytest
 import requests
 
+from reattach.fixtures.imports.bucket import SourceCluster
 from reattach.fixtures.processes import wait_for
 from test_runner.regress.cloud.by_hand import COMMAND_SECONDS, PROGRAM, START_SECONDS, ByHand
 
@@ -47,7 +48,7 @@ def cloud(folder: Path, request: pytest.FixtureRequest) -> Iterator[ByHand]:
 
 
 @pytest.mark.parametrize("cloud", [("--shards", "2", "--pageservers", "2")], indirect=True, ids=["2_by_2"])
-def test_import_kill_start_and_ctrl_c(cloud: ByHand) -> None:
+def test_import_kill_start_and_ctrl_c(cloud: ByHand, import_source: SourceCluster) -> None:
     imported = cloud.run("import", "--wait")
     assert imported.returncode == 0, imported.stdout
     tenant, timeline = imported.stdout.split()[1:4:2]
@@ -67,7 +68,11 @@ def test_import_kill_start_and_ctrl_c(cloud: ByHand) -> None:
     assert started.stdout == f"pageserver_1 runs as {cloud.pid_of('pageserver_1')}\n"
     assert cloud.run("kill", "storage_controller").returncode == 0
     assert cloud.run("start", "storage_controller").returncode == 0
-    assert cloud.run("import", "--wait", "--shards", "0").returncode == 0
+
+    own = cloud.run("import", "--wait", "--shards", "0", "--pgdata", str(import_source.pgdata))
+    assert own.returncode == 0 and "shard 0000 done" in own.stdout, own.stdout
+    none = cloud.run("import", "--pgdata", str(cloud.folder))
+    assert none.returncode == 1 and "it has no file PG_VERSION" in none.stdout, none.stdout
 
     cloud.family()
     assert cloud.end(signal.SIGINT, signal.SIGINT) == 0  # impatient people press it twice
