@@ -80,8 +80,7 @@ class ByHand:
         (found,) = (
             one.pid
             for one in self.family()
-            if one.is_running()
-            and one.status() != psutil.STATUS_ZOMBIE
+            if _runs(one)
             and process.partition("_1")[0] in " ".join(one.cmdline())
             and Path(one.cwd()).name == folder
         )
@@ -99,8 +98,14 @@ class ByHand:
         )
 
     def end(self, *signals: signal.Signals) -> int:
-        """Sends the signals to the foreground group, and waits for its end. Returns the return code."""
-        for sig in signals:
+        """Sends the signals to the foreground group, each once the one before has begun to end something, and
+        waits for the end. Returns the return code.
+        """
+        running = [one for one in self.family() if _runs(one)] if signals else []
+        for number, sig in enumerate(signals):
+            if number:
+                what = "the first process to be gone"
+                wait_for(lambda: not all(map(_runs, running)), what=what, timeout=END_SECONDS)
             os.killpg(self.process.pid, sig)
         code = self.process.wait(END_SECONDS)
         self._reader.join(END_SECONDS)
@@ -110,7 +115,7 @@ class ByHand:
         """No process, no port that answers, no file."""
 
         def gone() -> bool:
-            alive = [one for one in self._seen if one.is_running() and one.status() != psutil.STATUS_ZOMBIE]
+            alive = [one for one in self._seen if _runs(one)]
             files = sorted(path.name for path in self.folder.iterdir())
             assert not alive and not files, f"left: {alive} {files}"
             return True
@@ -125,3 +130,10 @@ class ByHand:
             if one.laddr and one.status == psutil.CONN_LISTEN
         }
         assert not listening & self.ports()
+
+
+def _runs(process: psutil.Process) -> bool:
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False

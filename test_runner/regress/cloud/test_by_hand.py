@@ -74,7 +74,6 @@ def test_import_kill_start_and_ctrl_c(cloud: ByHand, import_source: SourceCluste
     none = cloud.run("import", "--pgdata", str(cloud.folder))
     assert none.returncode == 1 and "it has no file PG_VERSION" in none.stdout, none.stdout
 
-    cloud.family()
     assert cloud.end(signal.SIGINT, signal.SIGINT) == 0  # impatient people press it twice
     assert cloud.lines[-1] == "ended"
     cloud.assert_nothing_is_left()
