@@ -21,8 +21,8 @@ def bucket(request: pytest.FixtureRequest, import_bucket: S3ImportBucket) -> Imp
     return found
 
 
-def imported(env: NeonEnv, bucket: ImportBucket) -> ImportTimeline:
-    timeline = env.start_import(bucket)
+def imported(env: NeonEnv, bucket: ImportBucket, shard_count: int = 0) -> ImportTimeline:
+    timeline = env.start_import(bucket, shard_count=shard_count)
     timeline.wait_done()
     return timeline
 
@@ -31,8 +31,11 @@ def changed(content: bytes, offset: int) -> bytes:
     return content[:offset] + bytes([content[offset] ^ 0xFF]) + content[offset + 1 :]
 
 
-def test_an_object_that_changed_after_the_import(neon_simple_env: NeonEnv, bucket: ImportBucket) -> None:
-    timeline = imported(neon_simple_env, bucket)
+@pytest.mark.parametrize("shard_count", [0, 3], ids=lambda count: f"{count}_shards")
+def test_an_object_that_changed_after_the_import(
+    neon_simple_env: NeonEnv, bucket: ImportBucket, shard_count: int
+) -> None:
+    timeline = imported(neon_simple_env, bucket, shard_count)
     timeline.assert_equals(bucket)
     name = bucket.largest_relation_file()
     content = bucket.get(name)
@@ -45,8 +48,11 @@ def test_an_object_that_changed_after_the_import(neon_simple_env: NeonEnv, bucke
     assert f"the bucket has 0x{now:02X}, the import 0x{then:02X}" in text
 
 
-def test_an_object_that_was_deleted_after_the_import(neon_simple_env: NeonEnv, bucket: ImportBucket) -> None:
-    timeline = imported(neon_simple_env, bucket)
+@pytest.mark.parametrize("shard_count", [0, 3], ids=lambda count: f"{count}_shards")
+def test_an_object_that_was_deleted_after_the_import(
+    neon_simple_env: NeonEnv, bucket: ImportBucket, shard_count: int
+) -> None:
+    timeline = imported(neon_simple_env, bucket, shard_count)
     name = bucket.largest_relation_file()
     bucket.delete(name)
     with pytest.raises(DataDiffers, match=rf"{name.removeprefix('pgdata/')}: the bucket has no such file"):

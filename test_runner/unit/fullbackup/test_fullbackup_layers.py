@@ -12,6 +12,7 @@ from reattach.api.layer_name import LayerName
 from reattach.api.shard import ShardIdentity
 from reattach.fixtures.backup.restore import Restore
 from reattach.fixtures.backup.source_files import LocalFiles
+from reattach.fixtures.backup.tar import TarReader
 from reattach.fixtures.compare import DataDiffers, Placement, assert_same
 from reattach.pageserver.fullbackup.layer_source import LayerSource
 from reattach.pageserver.fullbackup.source import BackupError, MissingKey
@@ -52,7 +53,7 @@ def nowhere(_: object) -> Placement:
 def test_i8_layers_give_the_source_back(pgdata: Path, compression: str) -> None:
     timeline = imported(pgdata, compression=compression)
     restore = Restore(pgdata.parent / "copy")
-    restore.add(take(timeline), "0000")
+    restore.add(TarReader(take(timeline)), "0000")
     restore.finish()
     assert_same(LocalFiles(pgdata), LocalFiles(pgdata.parent / "copy"), nowhere)
     assert CountingReader.open_now == 0
@@ -62,7 +63,7 @@ def test_i8_shards_layers_give_the_source_back(pgdata: Path) -> None:
     restore = Restore(pgdata.parent / "copy")
     for number in range(3):
         shard = ShardIdentity(number, 3, 7)
-        restore.add(take(imported(pgdata, shard)), str(shard.index))
+        restore.add(TarReader(take(imported(pgdata, shard))), str(shard.index))
     restore.finish()
     assert_same(LocalFiles(pgdata), LocalFiles(pgdata.parent / "copy"), nowhere)
 
@@ -94,7 +95,7 @@ def test_flipped_byte_of_a_raw_page_is_seen_by_the_comparison(pgdata: Path) -> N
         file.seek(position + 4097)
         file.write(bytes([page[4097] ^ 0x10]))
     restore = Restore(pgdata.parent / "copy")
-    restore.add(take(timeline), "0000")
+    restore.add(TarReader(take(timeline)), "0000")
     with pytest.raises(DataDiffers) as failure:
         assert_same(
             LocalFiles(pgdata), LocalFiles(pgdata.parent / "copy"), lambda _: Placement("0000", str(layer))

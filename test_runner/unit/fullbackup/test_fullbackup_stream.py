@@ -16,6 +16,7 @@ from reattach.api.key import BLCKSZ, DBDIR_KEY, GLOBALTABLESPACE_OID, KeyRange, 
 from reattach.api.shard import ShardIdentity
 from reattach.fixtures.backup.restore import Restore, ShardsDisagree
 from reattach.fixtures.backup.source_files import LocalFiles
+from reattach.fixtures.backup.tar import TarReader
 from reattach.fixtures.compare import Placement, assert_same
 from reattach.pageserver.fullbackup.source import BackupError, PageSource
 from reattach.pageserver.fullbackup.stream import Backup, open_backup
@@ -89,7 +90,7 @@ def test_i8_shards_put_together_are_the_source(
     restore = Restore(tmp_path / "copy")
     for number in range(count):
         shard = ShardIdentity(number, count, stripe_size)
-        restore.add([take(DirectorySource(pgdata, shard))], str(shard.index))
+        restore.add(TarReader([take(DirectorySource(pgdata, shard))]), str(shard.index))
     restore.finish()
     assert_same(LocalFiles(pgdata), LocalFiles(tmp_path / "copy"), _nowhere)
 
@@ -111,17 +112,17 @@ def test_a_shards_tar_has_only_its_pages(pgdata: Path) -> None:
 def test_restore_notices_a_shard_that_is_not_there(pgdata: Path, tmp_path: Path) -> None:
     restore = Restore(tmp_path / "copy")
     for number in (0, 1, 3):
-        restore.add([take(DirectorySource(pgdata, ShardIdentity(number, 4, 2)))], str(number))
+        restore.add(TarReader([take(DirectorySource(pgdata, ShardIdentity(number, 4, 2)))]), str(number))
     with pytest.raises(ShardsDisagree, match=r"no shard sent block \d+ of base/"):
         restore.finish()
 
 
 def test_restore_notices_shards_with_different_bytes(pgdata: Path, tmp_path: Path) -> None:
     restore = Restore(tmp_path / "copy")
-    restore.add([take(DirectorySource(pgdata))], "0000")
+    restore.add(TarReader([take(DirectorySource(pgdata))]), "0000")
     (pgdata / "base/5/16384").write_bytes(b"x" * 40 * BLCKSZ)
     with pytest.raises(ShardsDisagree, match="different bytes for block 0 of base/5/16384"):
-        restore.add([take(DirectorySource(pgdata))], "0102")
+        restore.add(TarReader([take(DirectorySource(pgdata))]), "0102")
 
 
 def test_restore_takes_the_transfer_to_its_end(pgdata: Path, tmp_path: Path) -> None:
@@ -132,7 +133,7 @@ def test_restore_takes_the_transfer_to_its_end(pgdata: Path, tmp_path: Path) -> 
         raise ConnectionError("reset by peer")
 
     with pytest.raises(ConnectionError):
-        Restore(tmp_path / "copy").add(transfer(), "0000")
+        Restore(tmp_path / "copy").add(TarReader(transfer()), "0000")
 
 
 def test_database_without_a_relation_map(pgdata: Path) -> None:

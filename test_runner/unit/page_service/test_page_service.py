@@ -19,7 +19,7 @@ from reattach.api.lsn import Lsn
 from reattach.api.shard import ShardIdentity
 from reattach.fixtures.backup.fetch import BackupFailed, fetch_fullbackup
 from reattach.fixtures.backup.restore import Restore
-from reattach.fixtures.backup.tar import BadTar
+from reattach.fixtures.backup.tar import BadTar, TarReader
 from reattach.pageserver.fullbackup.stream import Backup, open_backup
 from reattach.pageserver.page_service import connection
 from reattach.pageserver.page_service.server import serve_page_service
@@ -174,13 +174,13 @@ def test_extended_query_is_answered_once(service: RunningService) -> None:
 def test_error_in_the_middle_reaches_the_reader(service: RunningService, tmp_path: Path) -> None:
     restore = Restore(tmp_path / "copy")
     with pytest.raises(BackupFailed, match="could not find data for key"):
-        restore.add(fetch_fullbackup(service.connstr(), TENANT, BROKEN), "0000")
+        restore.add(TarReader(fetch_fullbackup(service.connstr(), TENANT, BROKEN)), "0000")
 
 
 def test_a_tar_that_ends_early_is_noticed(service: RunningService, tmp_path: Path) -> None:
     whole = b"".join(fetch_fullbackup(service.connstr(), TENANT, TIMELINE))
     with pytest.raises(BadTar, match="ends before it is complete"):
-        Restore(tmp_path / "copy").add([whole[: len(whole) // 2]], "0000")
+        Restore(tmp_path / "copy").add(TarReader([whole[: len(whole) // 2]]), "0000")
 
 
 @pytest.mark.parametrize("mode", ["prefer", "disable"])
