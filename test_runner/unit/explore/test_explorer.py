@@ -182,3 +182,11 @@ def test_reducing_takes_so_long_and_no_longer(tmp_path: Path) -> None:
     assert runs(0, 80) == (3, len(failure.plan.steps))
     assert runs(60, 4)[0] == 4 + 3
     assert runs(60, 80)[1] == 1
+
+
+def test_a_rule_that_is_known_to_be_broken_is_never_green(tmp_path: Path) -> None:
+    """Its runs are unknown: neither failures, nor survived."""
+    explorer = Explorer(FakeJob(bug="checkpoint first"), tmp_path, known={"wrong result"})
+    outcomes = [tried.result.outcome for tried in explorer.runs()]
+    assert explorer.report.failures == []
+    assert Outcome.UNKNOWN in outcomes and Outcome.FAILED not in outcomes
