@@ -59,6 +59,16 @@ class ByHand:
 
         wait_for(said, what=f"`reattach up` to say {text!r}", timeout=seconds)
 
+    def wait_until_imports_have_ended(self) -> None:
+        """All that it has told of so far."""
+
+        def ended() -> bool:
+            lines = list(self.lines)
+            began = [line.partition(": began")[0] for line in lines if ": began, tenant" in line]
+            return all(f"{name}: done, and the control plane knows" in lines for name in began)
+
+        wait_for(ended, what="every import to end", timeout=COMMAND_SECONDS)
+
     def family(self) -> set[psutil.Process]:
         """All that runs below it, and remembers them."""
         self._seen |= set(psutil.Process(self.process.pid).children(recursive=True))

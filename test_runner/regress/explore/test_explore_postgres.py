@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import subprocess
 import sys
 from collections.abc import Callable
@@ -69,7 +70,8 @@ def run_cli(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
 
 def test_on_the_command_line(tmp_path: Path) -> None:
     """Found without a check: the result is not that of an uninterrupted run. The plan's file repeats it."""
-    command = f"{sys.executable} {LOADER} {{dsn}} {ROWS} {BATCH} 'two transactions'"
+    loader = shlex.join([sys.executable, str(LOADER)])
+    command = f"{loader} {{dsn}} {ROWS} {BATCH} 'two transactions'"
     arguments = ["explore", "--command", command, "--postgres", str(HERE / "schema.sql"), "--output", "out"]
     explored = run_cli(*arguments, cwd=tmp_path)
     assert explored.returncode == 1, explored.stdout + explored.stderr
