@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import shlex
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -210,9 +211,8 @@ TimelineImportTarget.make_durable = only_at_the_end
 
 def wrapped(folder: Path, first: str) -> Engine:
     """The built-in pageserver, which runs `first` before anything else."""
-    path = folder / PAGESERVER
-    path.write_text(
-        f"#!{sys.executable}\n"
+    path, program = folder / PAGESERVER, folder / "wrapped.py"
+    program.write_text(
         "import runpy, sys\n"
         "if '--version' in sys.argv:\n"
         "    print('wrapped features: [\"testing\"]')\n"
@@ -220,6 +220,8 @@ def wrapped(folder: Path, first: str) -> Engine:
         f"{first}\n"
         "runpy.run_module('reattach.pageserver', run_name='__main__', alter_sys=True)\n"
     )
+    # A first line with the interpreter would end at a space in its path.
+    path.write_text(f'#!/bin/sh\nexec {shlex.join([sys.executable, str(program)])} "$@"\n')
     path.chmod(0o755)
     return Engine(PAGESERVER, path, builtin=False)
 

@@ -1,4 +1,4 @@
-"""The judge on histories of a real system that had these faults; its maintainers have mended the first four since."""
+"""The judge on histories of a real system as it was once: faults that its maintainers have mended since."""
 
 from __future__ import annotations
 
