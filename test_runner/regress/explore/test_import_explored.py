@@ -9,7 +9,7 @@ from reattach.fixtures.skips import xfail_on_real
 from reattach.fixtures.subjects.neon.plugin import MakeImport
 from reattach.fixtures.subjects.port import Subject
 
-_FOUND = "a timeline whose controller died before it had a row is refused with 429 and 404 for ever"
+_FOUND = "a timeline whose controller died before it had a row is answered with 429 and 404 again and again"
 
 
 @xfail_on_real(
