@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import asyncio
 import difflib
-import logging
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -45,8 +44,6 @@ from reattach.witness.naming import Named, Namer
 from reattach.witness.processes import SIGNALS, NotRunning, Processes
 from reattach.witness.recorder import Recorder
 from reattach.witness.steps import ActiveStep, activate, class_of
-
-log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -24,8 +23,6 @@ from reattach.api.witness import (
 )
 from reattach.witness.naming import BadNameRule
 from reattach.witness.world import World
-
-log = logging.getLogger(__name__)
 
 S3_PEER = "s3"
 
