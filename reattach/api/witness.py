@@ -126,13 +126,15 @@ class StepsState(_Body, frozen=True):
 
 
 class WorldState(_Body, frozen=True):
-    """effects: how many have arrived. running: processes that have started and not ended. killed: those
-    that a step has ended since their last start. lost: what the witness could not record, which makes every
-    verdict on this history unknown.
+    """effects: how many have arrived. changes: how many were done and not refused, of those that neither read
+    nor come by a clock. running: processes that have started and not ended. killed: those that a step has
+    ended since their last start. lost: what the witness could not record, which makes every verdict on this
+    history unknown.
     """
 
     id: int
     effects: int
+    changes: int = 0
     running: tuple[str, ...] = ()
     killed: tuple[str, ...] = ()
     actors: tuple[str, ...] = ()

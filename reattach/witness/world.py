@@ -103,6 +103,7 @@ class World:
         self._steps: list[ActiveStep] = []
         self._last_step = 0
         self._last_effect = 0
+        self._changes = 0
         self._counts: Counter[EffectClass] = Counter()
         self._under_way: dict[int, Effect] = {}
         self._links: set[Link] = set()
@@ -216,6 +217,7 @@ class World:
     def performed(self, effect: Effect, status: int, answer: Attributes | None = None) -> None:
         """The peer has done it, or refused it with this status."""
         effect.is_performed = True
+        self._changes += status < 400 and not (effect.reads or effect.background)
         self._write(Performed(at=self._now(), effect=effect.number, status=status, answer=answer or {}))
         for of, step, number in list(self._until):
             if of == str(effect.name.of):
@@ -462,6 +464,7 @@ class World:
         return WorldState(
             id=self.id,
             effects=self._last_effect,
+            changes=self._changes,
             running=self._processes.running,
             killed=self._processes.killed,
             actors=tuple(sorted({actor for actor, _ in self._pairs})),

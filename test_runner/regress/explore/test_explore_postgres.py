@@ -6,6 +6,7 @@ import json
 import shlex
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -96,6 +97,20 @@ def test_a_command_that_nobody_sees_is_not_explored(tmp_path: Path) -> None:
     )
     assert ended.returncode == 1
     assert "no effect of the job passed the witness" in ended.stderr
+
+
+def test_patience_is_as_long_as_it_is_told(tmp_path: Path) -> None:
+    """Half a second, of a job that would do nothing for a minute."""
+    schema = str(HERE / "schema.sql")
+    settings = {"command": "sleep 60", "check": "true", "postgres": schema}
+    (tmp_path / "plan.json").write_text(json.dumps({"subject": "job", "settings": settings, "steps": []}))
+    explore = ["explore", "--command", "sleep 60", "--check", "true", "--postgres", schema]
+    for arguments in (explore, ["replay", "plan.json"]):
+        began = time.monotonic()
+        ended = run_cli(*arguments, "--patience", "0.5", "--output", "out", cwd=tmp_path)
+        assert ended.returncode == 1
+        assert "stuck: it changed nothing any more" in ended.stdout + ended.stderr
+        assert time.monotonic() - began < 30
 
 
 @pytest.mark.parametrize(

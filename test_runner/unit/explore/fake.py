@@ -51,6 +51,7 @@ class FakeWorld:
     seen: Counter[str] = field(default_factory=Counter)
     since: Counter[str] = field(default_factory=Counter)
     effects: int = 0
+    changes: int = 0
     run: Iterator[None] | None = None
     flaky: Iterator[bool] | None = None
 
@@ -85,7 +86,7 @@ class FakeWorld:
         self.write(Mark(at=0, what=what, text=text, facts=dict(facts or {})))
 
     def state(self) -> WorldState:
-        return WorldState(id=1, effects=self.effects)
+        return WorldState(id=1, effects=self.effects, changes=self.changes)
 
     def history(self) -> History:
         return load(self.path)
@@ -102,6 +103,7 @@ class FakeWorld:
             raise Crash
         yield True
         self.write(Performed(at=0, effect=number, status=200))
+        self.changes += 1
         if self._step(number, name, Phase.AFTER):
             self.write(Dropped(at=0, effect=number, why="killed"))
             raise Crash
@@ -146,7 +148,7 @@ class FakeAttempt:
         if self.world.run is not None and len(self.world.at) == len(self.world.armed):
             for _ in self.world.run:
                 pass
-        return self.done
+        return self.done and self.subject.bug != "never ends"
 
     def findings(self, history: History, ended: bool) -> Sequence[Finding]:
         if not ended:
@@ -193,7 +195,9 @@ class FakeAttempt:
 
 @dataclass(frozen=True)
 class FakeJob:
-    """bug: one of "", "always wrong", "checkpoint first", "second resume skips", "third resume skips"."""
+    """bug: one of "", "always wrong", "never ends", "checkpoint first", "second resume skips", and "third
+    resume skips".
+    """
 
     items: int = 12
     every: int = 3

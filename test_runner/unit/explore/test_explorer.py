@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 import tracemalloc
 from itertools import cycle, islice
 from pathlib import Path
@@ -10,10 +11,12 @@ from pathlib import Path
 import pytest
 
 from reattach.api.effects import Phase
+from reattach.api.history import load
 from reattach.api.plan import Plan, PlanError, Step
 from reattach.fixtures.explore.explorer import Explorer, Failure, ReferenceFailed, plan_of, record
 from reattach.fixtures.explore.run import NEVER, run_plan
 from reattach.fixtures.explore.shrink import Shrinker
+from reattach.fixtures.judge.marks import GAVE_UP, marks
 from reattach.fixtures.subjects.port import Outcome
 from test_runner.unit.explore.fake import CHECKPOINT, PUT, FakeJob
 
@@ -182,6 +185,27 @@ def test_reducing_takes_so_long_and_no_longer(tmp_path: Path) -> None:
     assert runs(0, 80) == (3, len(failure.plan.steps))
     assert runs(60, 4)[0] == 4 + 3
     assert runs(60, 80)[1] == 1
+
+
+def test_who_is_less_patient_knows_earlier_that_a_job_is_stuck(tmp_path: Path) -> None:
+    job = FakeJob(bug="never ends")
+    result = run_plan(job, plan_of(job, []), tmp_path / "run", patience=0.1)
+    assert [finding.rule for finding in result.failures] == ["stuck"]
+    assert result.seconds < job.patience
+    history = load(tmp_path / "run" / "history.jsonl")
+    assert [mark.facts for _, mark in marks(history, GAVE_UP)] == [{"after": 0.1}]
+
+
+@pytest.mark.parametrize("use", ["record", "explorer"])
+def test_the_patience_is_that_of_all_runs(use: str, tmp_path: Path) -> None:
+    job = FakeJob(bug="never ends")
+    began = time.monotonic()
+    with pytest.raises(ReferenceFailed, match="stuck"):
+        if use == "record":
+            record(job, tmp_path / "run", patience=0.1)
+        else:
+            next(Explorer(job, tmp_path, patience=0.1).runs())
+    assert time.monotonic() - began < job.patience
 
 
 def test_a_rule_that_is_known_to_be_broken_is_never_green(tmp_path: Path) -> None:

@@ -30,7 +30,8 @@ DONE = "performed 200, answered 200"
 
 
 def echo(exchange: Exchange, body: bytes) -> None:
-    exchange.answer(200, json.dumps({"length": len(body)}).encode(), "application/json")
+    status = 409 if exchange.path == "/refused" else 200
+    exchange.answer(status, json.dumps({"length": len(body)}).encode(), "application/json")
 
 
 @pytest.fixture
@@ -96,6 +97,16 @@ class TestRecords:
             {"body": {"length": 0}},
         )
         assert b"s3cret" not in witness.path.read_bytes()
+
+    def test_changes_are_what_was_done_and_not_refused(
+        self, witness: ProxiedWorld, url: str, client: requests.Session
+    ) -> None:
+        client.put(f"{url}/tenant/7", json={})
+        client.get(f"{url}/tenant/7")
+        client.put(f"{url}/refused", json={})
+        witness.wait_outcomes(("put /tenant/* #1", DONE), ("put /refused #1", "performed 409, answered 409"))
+        state = witness.call(witness.world.state)
+        assert (state.effects, state.changes) == (2, 1)
 
     @pytest.mark.parametrize(
         ("body", "content_type"),
