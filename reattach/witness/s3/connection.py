@@ -155,10 +155,13 @@ class Connection:
         except Exception:
             log.exception("%s %s failed", request.method, request.target)
             response = error_response(_FAILED, request.method, request.logged.seq)
-        if self._closed:
-            response.body.close()
-        else:
+        if not self._closed:
             self._respond(response)
+            return
+        response.body.close()
+        if request.witnessed is not None:
+            # It was carried out by a thread while the client went.
+            request.witnessed.end(whole=False)
 
     async def wait(self, future: asyncio.Future[T], timeout: float | None = None) -> T:
         """Waits for `future` as long as the client stays. Raises ClientGone, TimeoutError."""

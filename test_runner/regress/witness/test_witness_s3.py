@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import signal
+import socket
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -90,6 +91,25 @@ def test_an_effect_is_written_phase_by_phase(world: World, bucket_server: Bucket
     assert isinstance(performed, Performed) and performed.status == 200
     assert isinstance(answered, Answered) and answered.effect == arrived.effect
     assert isinstance(read, Read) and read.name == "loader > s3: get-object a"
+
+
+def test_who_goes_while_it_is_carried_out(world: World, bucket_server: BucketServer, bucket: str) -> None:
+    """Large bodies are digested by a thread meanwhile; the effect has an end all the same."""
+    size = 8 << 20
+    credential = f"Credential={world.add_client('loader')}/20250101/us-east-1/s3/aws4_request"
+    with socket.create_connection(("127.0.0.1", bucket_server.port), timeout=10) as connection:
+        connection.sendall(
+            f"PUT /{bucket}/a HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: {size}\r\n"
+            f"Authorization: AWS4-HMAC-SHA256 {credential}, SignedHeaders=host, Signature=0\r\n\r\n".encode()
+        )
+        connection.sendall(bytes(size))
+
+    def over() -> None:
+        (effect,) = world.history().effects()
+        assert effect.performed is not None
+        assert effect.dropped is not None and effect.dropped.why == "the sender is gone"
+
+    wait_until(over, timeout=10)
 
 
 def test_others_are_not_in_it(world: World, bucket_server: BucketServer, bucket: str) -> None:
