@@ -1,0 +1,51 @@
+"""A soak: imports that are set up and broken by chance, and what of it an attempt carries out itself."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from reattach.api.bucket import Match, Operation, Rule, Status
+from reattach.api.history import Signalled, load
+from reattach.fixtures.cli.subjects import ImportLine
+from reattach.fixtures.explore.plugin import NothingObserved, Replay, replay_plan
+from reattach.fixtures.subjects.neon.by_chance import plan_by_chance
+from reattach.fixtures.subjects.neon.plugin import MakeImport
+from reattach.fixtures.subjects.neon.trouble import bucket_rule, stop_for
+
+LAYER = "at pageserver_1 > s3: put layer 0000 #2, after: "
+
+
+def test_a_process_stands_still_for_a_while(replay: Replay, neon_import: MakeImport) -> None:
+    result = replay(neon_import(), LAYER + stop_for("pageserver_1", 0.2))
+    lines = [line for line in load(result.folder / "history.jsonl").lines if isinstance(line, Signalled)]
+    stopped, went_on = lines[:2]
+    assert [(one.process, one.signal) for one in (stopped, went_on)] == [
+        ("pageserver_1", "SIGSTOP"),
+        ("pageserver_1", "SIGCONT"),
+    ]
+    assert went_on.at - stopped.at >= 0.2
+
+
+def test_a_rule_of_the_bucket_is_met(replay: Replay, neon_import: MakeImport) -> None:
+    rule = Rule(match=Match(operations=frozenset({Operation.GET_OBJECT}), times=2), action=Status(status=500))
+    replay(neon_import(), LAYER + bucket_rule(rule))
+
+
+def test_a_rule_that_nobody_meets_is_told(replay: Replay, neon_import: MakeImport) -> None:
+    rule = Rule(match=Match(key="no such key"), action=Status(status=500))
+    with pytest.raises(NothingObserved, match="no request met the bucket's rule"):
+        replay(neon_import(), LAYER + bucket_rule(rule))
+
+
+@pytest.mark.parametrize("number", [0, 1, pytest.param(range(2, 26), marks=pytest.mark.slow, id="2_to_25")])
+def test_import_survives_what_chance_brings(
+    neon_import: MakeImport, test_output_dir: Path, number: int | range
+) -> None:
+    """I2, I5, I7, I8, I9, I10: nothing is lost, wrong, told twice, or stuck. See `reattach soak`."""
+    for one in [number] if isinstance(number, int) else number:
+        plan = plan_by_chance(7, one)
+        subject = neon_import(**msgspec.to_builtins(msgspec.convert(plan.settings, ImportLine)))
+        replay_plan(subject, plan, test_output_dir / "soak")
