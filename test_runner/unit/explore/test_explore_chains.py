@@ -35,6 +35,22 @@ def test_a_recorded_run_gives_every_effect_with_its_stage(shape: Shape) -> None:
     assert not shape.closes_stage(Point(PUT, 2))
 
 
+def test_what_happens_only_after_an_interruption_is_last_of_its_stage(shape: Shape) -> None:
+    """Steps that hit there are reduced like others."""
+    other = Point(EffectClass("job", "store", "put", "again"), 1)
+    assert shape.position(other) == 8
+    assert not shape.closes_stage(other)
+    steps = compile_steps(
+        shape,
+        [
+            Target(other.effect, 1, Phase.BEFORE, Offer(("answer 503",))),
+            Target(PUT, 2, Phase.BEFORE, Offer(("answer 503",))),
+            Target(CHECKPOINT, 2, Phase.BEFORE, KILL),
+        ],
+    )
+    assert [step.at for step in steps] == [f"{other.effect} #1", f"{PUT} +1", f"{CHECKPOINT} +1"]
+
+
 def test_every_cell_is_in_one_chain(shape: Shape) -> None:
     cells = shape.cells(FakeJob())
     assert len(cells) == 2 * 4 * 2 * 2  # classes, stages, phases, actions
