@@ -93,7 +93,8 @@ class NewMark(_Body, frozen=True):
 
 
 class NewSteps(_Body, frozen=True):
-    """chain: each is armed when the one before it has happened; else all are armed at once.
+    """chain: each is armed when the one before it has happened; else all are armed at once. one_of: of those
+    that are armed at once one happens, and the others are forgotten then.
 
     times: how often a step that is no link of a chain happens; None is without end. probability: of each
     chance, decided by `seed` and the effect's name, so that equal seeds hit equal effects.
@@ -101,6 +102,7 @@ class NewSteps(_Body, frozen=True):
 
     steps: tuple[Step, ...]
     chain: bool = True
+    one_of: bool = False
     times: int | None = 1
     probability: float = 1.0
     seed: int = 0

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 from reattach.api.controller import ShardSchedulingPolicy
 from reattach.api.ids import TenantShardId
-from reattach.runtime.backoff import WARN_AFTER_FAILURES, delay_before
+from reattach.runtime.backoff import WARN_AFTER_SOON, soon
 from reattach.runtime.errors import ApiError, cause_chain
 from reattach.runtime.logs import span
 from reattach.storage_controller.background import Background
@@ -78,7 +78,7 @@ class Reconciler:
         self._slots = asyncio.Semaphore(concurrency)
         self._jobs: dict[TenantShardId, _Job] = {}
         self._long_threshold = long_threshold
-        self.retry_delay: Callable[[int], float] = delay_before
+        self.retry_delay: Callable[[int], float] = soon
 
     def is_running(self, shard: TenantShardId) -> bool:
         return shard in self._jobs
@@ -193,7 +193,7 @@ class Reconciler:
 
     def _report(self, shard: Shard, job: _Job, error: Exception, failures: int) -> None:
         shard.last_error = cause_chain(error)
-        level = logging.WARNING if failures >= WARN_AFTER_FAILURES else logging.INFO
+        level = logging.WARNING if failures >= WARN_AFTER_SOON else logging.INFO
         log.log(level, "Reconcile error: %s", shard.last_error)
         if time.monotonic() - job.since > self._long_threshold:
             log.warning("Shard reconciliation is stuck: %s", shard.id)

@@ -12,7 +12,7 @@ import msgspec
 
 from reattach.api.effects import EffectClass, EffectName, Phase
 from reattach.api.history import Attributes
-from reattach.api.plan import Action, Step
+from reattach.api.plan import Action, PlanError, Step
 from reattach.api.witness import NewSteps, StepState
 
 _AT = re.compile(r"(?P<of>.*?)(?: (?P<sign>[#+])(?P<number>[1-9][0-9]*))?")
@@ -23,6 +23,7 @@ class ActiveStep:
     """A step that waits for its effect, or did.
 
     seen: how many effects of its class there were since it was armed. held: futures by effect number.
+    rivals: those of which one happens, itself among them. lost: another one of them did.
     """
 
     id: int
@@ -37,6 +38,8 @@ class ActiveStep:
     seed: int
     armed: bool
     follower: ActiveStep | None = None
+    rivals: list[ActiveStep] = field(default_factory=list)
+    lost: bool = False
     seen: int = 0
     effects: list[str] = field(default_factory=list)
     held: dict[int, tuple[str, asyncio.Future[None]]] = field(default_factory=dict)
@@ -81,6 +84,10 @@ class ActiveStep:
             self.armed = False
         if self.follower is not None:
             self.follower.armed = True
+        for rival in self.rivals:
+            if rival is not self:
+                rival.armed = False
+                rival.lost = True
 
     def release(self) -> list[int]:
         """Lets go whoever it holds. Returns their numbers."""
@@ -93,6 +100,8 @@ class ActiveStep:
 
 def activate(wanted: NewSteps, first_id: int) -> list[ActiveStep]:
     """The steps of one request. Raises PlanError."""
+    if wanted.chain and wanted.one_of:
+        raise PlanError("steps are a chain, or rivals of which one happens, and not both")
     made: list[ActiveStep] = []
     for step in wanted.steps:
         at = _AT.fullmatch(step.at)
@@ -105,7 +114,7 @@ def activate(wanted: NewSteps, first_id: int) -> list[ActiveStep]:
             where=re.compile(step.where) if step.where else None,
             sign=at["sign"] or "",
             number=int(at["number"] or 0),
-            times=1 if wanted.chain else wanted.times,
+            times=1 if wanted.chain or wanted.one_of else wanted.times,
             probability=wanted.probability,
             seed=wanted.seed,
             armed=not (wanted.chain and made),
@@ -113,6 +122,8 @@ def activate(wanted: NewSteps, first_id: int) -> list[ActiveStep]:
         if wanted.chain and made:
             made[-1].follower = active
         made.append(active)
+        if wanted.one_of:
+            active.rivals = made
     return made
 
 

@@ -15,6 +15,7 @@ from typing import Protocol, cast
 
 from reattach.api.effects import Front
 from reattach.api.witness import NewListener
+from reattach.witness.sockets import has_end
 from reattach.witness.world import Link, World
 
 SENDER_GONE = "the sender is gone"
@@ -104,7 +105,7 @@ class Side(asyncio.Protocol):
     @property
     def is_gone(self) -> bool:
         """Whether the other program is known to be away, also if the loop has not come to hear of it."""
-        return self._is_over or self._transport is None or _has_end(self._transport)
+        return self._is_over or self._transport is None or _is_at_end(self._transport)
 
     def stop(self, why: str) -> None:
         """Reads no more until `resume` for every `why`."""
@@ -142,16 +143,13 @@ class Side(asyncio.Protocol):
             self._transport.abort()
 
 
-def _has_end(transport: asyncio.Transport) -> bool:
+def _is_at_end(transport: asyncio.Transport) -> bool:
+    # uvloop's socket cannot be read from.
     sock = socket.socket(
         socket.AF_INET, socket.SOCK_STREAM, 0, fileno=transport.get_extra_info("socket").fileno()
     )
     try:
-        return sock.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT) == b""
-    except BlockingIOError:
-        return False
-    except OSError:
-        return True
+        return has_end(sock)
     finally:
         sock.detach()
 

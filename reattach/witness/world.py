@@ -339,7 +339,7 @@ class World:
         ends = (effect.name.of.actor, effect.name.of.peer)
         # A step that is armed by what happens here waits for the next effect, or this one's other point.
         for step in [step for step in self._steps if step.armed]:
-            if not step.is_due(effect.name, phase, effect.request):
+            if step.lost or not step.is_due(effect.name, phase, effect.request):
                 continue
             step.happened(effect.name)
             self._write(
@@ -361,6 +361,7 @@ class World:
                         if action.verb is Verb.KILL and action.processes[0] in ends:
                             # Before: it is not performed. After: there is nobody to answer, or to answer for.
                             dropped = f"step {step.id}: {action.processes[0]} was killed"
+        self._steps = [step for step in self._steps if not step.lost]
         self._changed()
         if effect.cut_off is not None:
             dropped = effect.cut_off

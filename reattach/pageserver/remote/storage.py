@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
@@ -9,7 +10,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Protocol, TypeVar
 
-from reattach.runtime.backoff import WARN_AFTER_FAILURES, back_off
+from reattach.runtime.backoff import WARN_AFTER_FAILURES, WARN_AFTER_SOON, back_off, delay_before, soon
 
 log = logging.getLogger(__name__)
 
@@ -83,14 +84,20 @@ class RemoteStorage(Protocol):
 
 async def retry_forever(what: str, attempt: Callable[[], Awaitable[T]]) -> T:
     """Repeats on RemoteError, with back-off, until it succeeds or the caller is cancelled."""
+    return await _retry(what, attempt, soon, WARN_AFTER_SOON)
+
+
+async def _retry(
+    what: str, attempt: Callable[[], Awaitable[T]], delay: Callable[[int], float], warn_after: int
+) -> T:
     failures = 0
     while True:
-        await back_off(failures)
+        await asyncio.sleep(delay(failures))
         try:
             return await attempt()
         except RemoteError as e:
             failures += 1
-            level = logging.WARNING if failures >= WARN_AFTER_FAILURES else logging.INFO
+            level = logging.WARNING if failures >= warn_after else logging.INFO
             log.log(level, "%s failed, will retry (attempt %d): %s", what, failures, e)
 
 
@@ -108,7 +115,7 @@ async def retry_unless_refused(what: str, times: int, attempt: Callable[[], Awai
                 return e
             raise
 
-    answer = await retry_forever(what, count)
+    answer = await _retry(what, count, delay_before, WARN_AFTER_FAILURES)
     if isinstance(answer, RemoteRefused):
         raise answer
     return answer

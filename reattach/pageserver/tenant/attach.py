@@ -30,7 +30,7 @@ from reattach.pageserver.timeline.load import UnreadableIndex, UnusableIndex, lo
 from reattach.pageserver.timeline.local_files import UnknownFiles
 from reattach.pageserver.timeline.lost import report_lost
 from reattach.pageserver.timeline.timeline import TimelineState
-from reattach.runtime.backoff import delay_before
+from reattach.runtime.backoff import soon
 from reattach.runtime.failpoints import FailpointPanic, failpoints
 from reattach.runtime.logs import span
 
@@ -82,7 +82,7 @@ async def attach(shard: TenantShard, turn: asyncio.Semaphore | None) -> None:
                 shard.state.advance(Phase.BROKEN, f"unexpected {type(e).__name__}: {e}")
                 return
             await shard.unload()
-            await asyncio.sleep(min(delay_before(min(failures, 50)) * failures, _LONGEST_DELAY_SECONDS))
+            await asyncio.sleep(min(soon(failures) * failures, _LONGEST_DELAY_SECONDS))
 
 
 @asynccontextmanager

@@ -14,7 +14,7 @@ from psycopg import AsyncConnection, AsyncCursor
 from psycopg_pool import AsyncConnectionPool, PoolClosed, PoolTimeout
 
 from reattach.api.controller_points import Read, Write, after, before
-from reattach.runtime.backoff import back_off
+from reattach.runtime.backoff import soon
 from reattach.runtime.errors import BadRequest, ResourceUnavailable, ShuttingDown
 from reattach.runtime.failpoints import failpoints
 from reattach.storage_controller.db import connection
@@ -175,4 +175,4 @@ async def until_available(operation: Callable[[], Awaitable[T]]) -> T:
         except DatabaseUnavailable as e:
             failures += 1
             log.info("Waiting for the database: %s", e.msg)
-            await back_off(failures)
+            await asyncio.sleep(soon(failures))

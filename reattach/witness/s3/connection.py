@@ -21,6 +21,7 @@ from reattach.witness.s3.reader import Intake, RequestReader
 from reattach.witness.s3.request import Request
 from reattach.witness.s3.responses import Response, S3Error, error_response, render_head
 from reattach.witness.s3.sender import Ending, Sender
+from reattach.witness.sockets import has_end
 from reattach.witness.world import Link
 
 log = logging.getLogger(__name__)
@@ -189,6 +190,11 @@ class Connection:
         assert logged is not None
         logged.status = response.status
         self._body = response.body
+        request = self._reader.request
+        if request is not None and request.witnessed is not None and has_end(self._sock):
+            # The network would take the answer. It is nobody's: the sender has gone, perhaps died.
+            self._lost()
+            return
         self._sender.send(render_head(response, logged.seq, self._reader.keep_alive), response, logged)
 
     def _sent(self, ending: Ending) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+from botocore.exceptions import ClientError
 
 from reattach.api.effects import Phase
 from reattach.api.history import Answered, Arrived, Dropped, Ended, Happened, Performed, Read, Started
@@ -359,3 +360,41 @@ def test_what_comes_late_of_a_killed_process_is_in_flight(
     assert late.dropped is not None
     assert (late.performed is not None) is (in_flight is InFlight.PERFORM)
     assert late.answered is None
+
+
+def test_of_rivals_the_first_takes_all(world: World, bucket_server: BucketServer, bucket: str) -> None:
+    client = bucket_server.client(world.add_client("loader"))
+    rivals = [
+        Step(at=f"loader > s3: put-object {key} +1", when=Phase.BEFORE, do=(f"answer {status}",))
+        for key, status in (("a", 409), ("b", 410))
+    ]
+    world.add_steps(rivals, chain=False, one_of=True)
+    with pytest.raises(ClientError) as refused:
+        client.put_object(Bucket=bucket, Key="b", Body=b"")
+    assert refused.value.response["ResponseMetadata"]["HTTPStatusCode"] == 410
+    client.put_object(Bucket=bucket, Key="a", Body=b"")
+    (only,) = world.steps().steps
+    assert only.step is not None and only.effects == ("loader > s3: put-object b #1",)
+    with pytest.raises(PlanError, match="not both"):
+        world.add_steps(rivals, one_of=True)
+
+
+def test_who_has_gone_hears_nothing(world: World, bucket_server: BucketServer, bucket: str) -> None:
+    """I13: it had sent the request before its end, however late the witness comes to it."""
+    world.add_client("loader")
+    witness = psutil.Process(bucket_server.control.health().pid)
+    witness.suspend()
+    try:
+        address = (bucket_server.control.host, bucket_server.control.port)
+        with socket.create_connection(address) as sender:
+            credential = f"loader.{world._id}/20260101/us-east-1/s3/aws4_request"
+            sender.sendall(
+                f"PUT /{bucket}/a HTTP/1.1\r\nHost: x\r\nContent-Length: 4\r\n"
+                f"Authorization: AWS4-HMAC-SHA256 Credential={credential}\r\n\r\nlate".encode()
+            )
+    finally:
+        witness.resume()
+    wait_until(lambda: bucket_server.get(bucket, "a"))
+    (late,) = world.history().effects()
+    assert late.performed is not None
+    assert late.dropped is not None and late.answered is None

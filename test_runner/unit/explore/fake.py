@@ -6,10 +6,9 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from fnmatch import fnmatchcase
 from pathlib import Path
 
-from reattach.api.effects import EffectClass, Front, Phase
+from reattach.api.effects import EffectClass, EffectName, Front, Phase
 from reattach.api.history import (
     HISTORY_VERSION,
     Answered,
@@ -25,8 +24,9 @@ from reattach.api.history import (
     load,
 )
 from reattach.api.plan import PlanError, Step, Verb
-from reattach.api.witness import StepsState, StepState, WorldState
+from reattach.api.witness import NewSteps, StepsState, WorldState
 from reattach.fixtures.subjects.port import Code, Finding, Offer, Outcome
+from reattach.witness.steps import ActiveStep, activate
 
 PUT = EffectClass("job", "store", "put", "item")
 CHECKPOINT = EffectClass("job", "store", "put", "checkpoint")
@@ -46,10 +46,8 @@ class FakeWorld:
     """Keeps a history on disk, and carries out steps as the witness does."""
 
     path: Path
-    armed: list[Step] = field(default_factory=list)
-    at: list[str] = field(default_factory=list)
+    active: list[ActiveStep] = field(default_factory=list)
     seen: Counter[str] = field(default_factory=Counter)
-    since: Counter[str] = field(default_factory=Counter)
     effects: int = 0
     changes: int = 0
     run: Iterator[None] | None = None
@@ -62,20 +60,22 @@ class FakeWorld:
         with self.path.open("ab") as file:
             file.write(encode_line(line))
 
-    def add_steps(self, steps: Sequence[Step], *, chain: bool = True) -> StepsState:
-        self.armed = list(steps)
+    def add_steps(self, steps: Sequence[Step], *, chain: bool = True, one_of: bool = False) -> StepsState:
+        first = max((step.id for step in self.active), default=0) + 1
+        self.active += activate(NewSteps(steps=tuple(steps), chain=chain, one_of=one_of), first)
         return self.steps_state()
 
     def steps_state(self) -> StepsState:
-        states = [
-            StepState(id=n + 1, step=step, effects=(self.at[n],) if n < len(self.at) else ())
-            for n, step in enumerate(self.armed)
-        ]
-        return StepsState(steps=tuple(states), happened=len(self.at))
+        states = tuple(step.state for step in self.active)
+        return StepsState(steps=states, happened=sum(bool(state.effects) for state in states))
+
+    @property
+    def waits(self) -> bool:
+        return any(not step.effects for step in self.active)
 
     def steps(self, *, happened: int = 0, timeout: float = 0.0) -> StepsState:
         assert self.run is not None
-        while len(self.at) < happened and next(self.run, "ended") is None:
+        while self.steps_state().happened < happened and next(self.run, "ended") is None:
             pass
         return self.steps_state()
 
@@ -96,7 +96,6 @@ class FakeWorld:
         self.effects += 1
         number, name = self.effects, str(of)
         self.seen[name] += 1
-        self.since[name] += 1
         self.write(Arrived(at=0, effect=number, name=f"{name} #{self.seen[name]}", front=Front.S3))
         if self._step(number, name, Phase.BEFORE):
             self.write(Dropped(at=0, effect=number, why="killed"))
@@ -110,17 +109,15 @@ class FakeWorld:
         self.write(Answered(at=0, effect=number, status=200))
 
     def _step(self, number: int, name: str, when: Phase) -> bool:
-        if len(self.at) == len(self.armed):
-            return False
-        step = self.armed[len(self.at)]
-        of, _, count = step.at.rpartition(" ")
-        counted = self.seen if count[0] == "#" else self.since
-        if step.when is not when or not fnmatchcase(name, of) or counted[name] != int(count[1:]):
-            return False
-        self.at.append(f"{name} #{self.seen[name]}")
-        self.since.clear()
-        self.write(Happened(at=0, step=len(self.at), effect=number, phase=when, do=step.do))
-        return any(action.verb in (Verb.KILL, Verb.TERMINATE) for action in step.actions())
+        effect = EffectName.parse(f"{name} #{self.seen[name]}")
+        crash = False
+        for one in [step for step in self.active if step.armed]:
+            if not one.lost and one.is_due(effect, when, {}):
+                one.happened(effect)
+                self.write(Happened(at=0, step=one.id, effect=number, phase=when, do=one.step.do))
+                crash = any(action.verb in (Verb.KILL, Verb.TERMINATE) for action in one.actions)
+        self.active = [step for step in self.active if not step.lost]
+        return crash
 
 
 @dataclass
@@ -145,7 +142,7 @@ class FakeAttempt:
         pass
 
     def ended(self) -> bool:
-        if self.world.run is not None and len(self.world.at) == len(self.world.armed):
+        if self.world.run is not None and not self.world.waits:
             for _ in self.world.run:
                 pass
         return self.done and self.subject.bug != "never ends"

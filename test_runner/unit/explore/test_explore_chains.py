@@ -11,9 +11,9 @@ import pytest
 from reattach.api.effects import EffectClass, Phase
 from reattach.api.plan import PlanError, Step
 from reattach.fixtures.explore.chains import chains
-from reattach.fixtures.explore.explorer import plan_of, record
+from reattach.fixtures.explore.explorer import record
 from reattach.fixtures.explore.random_plans import random_chains
-from reattach.fixtures.explore.run import run_plan
+from reattach.fixtures.explore.run import plan_of, run_plan
 from reattach.fixtures.explore.shape import Point, Shape
 from reattach.fixtures.explore.step_text import parse_step, step_text
 from reattach.fixtures.explore.targets import Target, compile_steps

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reattach.runtime.backoff import delay_before
+from reattach.runtime.backoff import delay_before, soon
 from reattach.runtime.errors import InternalError, NotFound, cause_chain
 from reattach.runtime.humantime import parse_duration
 
@@ -44,6 +44,10 @@ def test_back_off_starts_at_once_grows_and_stays_bounded() -> None:
     assert delays == sorted(delays)
     assert delays[1] == pytest.approx(1.1)
     assert delays[-1] == 3.0
+    soon_ones = [soon(n) for n in range(40)]
+    assert soon_ones[:3] == [0, 0.05, 0.1]
+    assert soon_ones == sorted(soon_ones)
+    assert soon_ones[-1] == 3.0
 
 
 def test_cause_chain_names_every_cause_once() -> None:
