@@ -116,7 +116,7 @@ def test_patience_is_as_long_as_it_is_told(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (["explore", "--command", "true"], "--s3 or --postgres is missing"),
+        (["explore", "--command", "true"], "--s3, --postgres or --http is missing"),
         (["explore", "--command", "no-such-program", "--s3", "."], "there is no program 'no-such-program'"),
         (["explore", "--check", "true"], "are for a --command"),
         (["replay", "bad.json"], "bad.json: not a plan"),

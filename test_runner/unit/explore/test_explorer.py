@@ -90,6 +90,27 @@ def test_a_known_failure_hides_nothing_else(tmp_path: Path) -> None:
     assert {coverage.state(cell) for cell in rest} == {"hit"}
 
 
+def test_again_in_the_same_folder(tmp_path: Path) -> None:
+    """What the first one has found is still there."""
+    first, second = (explore(FakeJob(bug="checkpoint first"), tmp_path).report for _ in range(2))
+    runs = [json.loads(line)["run"] for line in (tmp_path / "results.jsonl").read_text().splitlines()]
+    assert len(runs) == first.runs + second.runs
+    assert all(failure.folder.exists() for report in (first, second) for failure in report.failures)
+
+
+def test_each_point_by_itself(tmp_path: Path) -> None:
+    """The table says of every cell what becomes of a run that is cut there, and nowhere else."""
+    explorer = Explorer(FakeJob(bug="checkpoint first"), tmp_path, max_failures=100, alone=True)
+    tried = list(explorer.runs())
+    assert {len(one.result.plan.steps) for one in tried} == {1}
+    coverage = explorer.report.coverage
+    found = {cell for one in tried if one.failure for cell in (hit.cell for hit in one.result.hits)}
+    assert set(coverage.failed) == found
+    assert len(found) > len(explorer.report.failures)
+    assert {coverage.state(cell) for cell in set(coverage.cells) - found} == {"hit"}
+    assert f"failed, {len(found)} of them: wrong result" in (tmp_path / "coverage.txt").read_text()
+
+
 def test_what_fails_now_and_then_is_not_called_certain(tmp_path: Path) -> None:
     job = FakeJob(bug="checkpoint first", flaky=(True, True, False, True, False, *([True] * 1000)))
     failure = explore(job, tmp_path).report.failures[0]
