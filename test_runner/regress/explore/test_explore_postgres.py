@@ -78,6 +78,10 @@ def test_on_the_command_line(tmp_path: Path) -> None:
     assert explored.returncode == 1, explored.stdout + explored.stderr
     assert "table public.t: 40 rows" in explored.stdout
     plan = next((tmp_path / "out/explore/failures").glob("*/plan.json"))
+    # To paste: not broken into lines.
+    assert plan.with_name("regression.py").read_text() in explored.stdout
+    assert f"reattach replay {plan}\n" in explored.stdout
+    assert explored.stdout.endswith(f"{tmp_path / 'out/explore/coverage.html'}\n")
     assert len(json.loads(plan.read_text())["steps"]) == 1
     again = run_cli("replay", str(plan), "--times", "2", cwd=tmp_path)
     assert again.returncode == 1, again.stdout + again.stderr
