@@ -63,7 +63,7 @@ class Witnessed:
         if response is None:
             return
         if self.effect is None:
-            answer: Attributes = {} if whole else {"cut_at": request.logged.bytes_out}
+            answer: Attributes = _etag(response) if whole else {"cut_at": request.logged.bytes_out}
             self._world.read(
                 self._link, self._named, self._attributes | _range(request), response.status, answer
             )
@@ -140,5 +140,9 @@ def _range(request: Request) -> Attributes:
 
 
 def _answer(request: Request, response: Response) -> Attributes:
+    return _range(request) | _etag(response)
+
+
+def _etag(response: Response) -> Attributes:
     etag = next((value for name, value in response.headers if name.lower() == "etag"), None)
-    return _range(request) | ({} if etag is None else {"etag": etag.strip('"')})
+    return {} if etag is None else {"etag": etag.strip('"')}

@@ -148,7 +148,7 @@ class Story:
         request: Attributes = {"operation": "DeleteObjects", "bucket": BUCKET, "key": "", "keys": keys}
         return self._whole(self.arrive(of, Front.S3, request))
 
-    def read(self, job: int, blocks: int = 64) -> None:
+    def read(self, job: int, blocks: int = 64, etag: str | None = None) -> None:
         """A ranged read for a job."""
         start = 64 * (job - 1) * 8192
         self.lines.append(
@@ -163,6 +163,7 @@ class Story:
                     "range": [start, start + blocks * 8192],
                 },
                 status=206,
+                answer={} if etag is None else {"etag": etag},
                 incarnation=self.incarnation,
             )
         )

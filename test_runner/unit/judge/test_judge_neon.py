@@ -60,6 +60,18 @@ def two_shards() -> tuple[Story, Story]:
     return one, two
 
 
+# -- I1
+
+
+def two_objects_under_one_name() -> Story:
+    """The bucket changed while nobody looked, and nobody has noticed."""
+    s = begun()
+    s.read(1, etag="before")
+    s.jobs(1, 6).killed_and_resumed(4)
+    s.read(5, etag="after")
+    return s.jobs(5, JOBS).end()
+
+
 # -- I2
 
 
@@ -476,6 +488,11 @@ def a_dead_one_acts() -> Story:
 
 
 LIES: list[tuple[str, Callable[[], Story], str]] = [
+    (
+        "I1",
+        two_objects_under_one_name,
+        "was read as two objects (ETag before, then after), and success was told",
+    ),
     ("I2", checkpoint_before_the_index, "does not name the layer of job"),
     ("I2", checkpoint_arrives_before_the_index, "does not name the layer of job"),
     ("I2", done_before_the_last_layers, "does not name the layer of job"),
