@@ -32,7 +32,7 @@ from reattach.witness.s3.blob import MemoryBlob
 from reattach.witness.s3.policies import check_policy
 from reattach.witness.s3.request import Request
 from reattach.witness.s3.responses import Response, S3Error, bytes_response, malformed_xml
-from reattach.witness.s3.store import Bucket, Checksum, Store, StoredObject
+from reattach.witness.s3.store import Bucket, Checksum, MotoUpload, Store, StoredObject
 
 log = logging.getLogger(__name__)
 
@@ -199,7 +199,10 @@ class MotoBridge:
         )
         for key in keys:
             self._take_over_key(bucket, key, their_bucket.keys.get(key), request)
-        bucket.moto_uploads = set(their_bucket.multiparts)
+        bucket.moto_uploads = {
+            number: bucket.moto_uploads.get(number) or MotoUpload(number, upload.key_name)
+            for number, upload in their_bucket.multiparts.items()
+        }
         self._moto.forget_garbage()
 
     def _take_over_key(self, bucket: Bucket, key: str, theirs: Any, request: Request) -> None:

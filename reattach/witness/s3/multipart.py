@@ -30,7 +30,16 @@ from reattach.witness.s3.responses import (
     no_such_upload,
     xml_response,
 )
-from reattach.witness.s3.store import Bucket, Checksum, Part, Store, StoredObject, Upload, iso_time
+from reattach.witness.s3.store import (
+    Bucket,
+    Checksum,
+    MotoUpload,
+    Part,
+    Store,
+    StoredObject,
+    Upload,
+    iso_time,
+)
 
 if TYPE_CHECKING:
     from reattach.witness.s3.digests import Digests
@@ -218,11 +227,12 @@ def _small_number(request: Request, name: str, default: int) -> int:
 def list_multipart_uploads(store: Store, request: Request) -> Response:
     bucket = find_bucket(store, request.bucket)
     prefix = request.query.get("prefix", "")
+    uploads: tuple[Upload | MotoUpload, ...] = (*bucket.uploads.values(), *bucket.moto_uploads.values())
     entries = "".join(
         f"<Upload>{element('UploadId', upload.id)}{element('Key', upload.key)}"
         f"<Initiated>{iso_time(upload.started)}</Initiated><StorageClass>STANDARD</StorageClass>{OWNER}"
         f"<Initiator><ID>{OWNER_ID}</ID><DisplayName>webfile</DisplayName></Initiator></Upload>"
-        for upload in sorted(bucket.uploads.values(), key=lambda upload: (upload.key, upload.started))
+        for upload in sorted(uploads, key=lambda upload: (upload.key, upload.started))
         if upload.key.startswith(prefix)
     )
     content = (

@@ -96,6 +96,18 @@ class Request:
         """Whether only moto can carry it out, by its own look."""
         return self.operation is Operation.OTHER
 
+    @property
+    def called(self) -> str:
+        """The operation's name, whoever carries it out; "PutTagging" and the like for what has none here."""
+        if self.operation is not Operation.OTHER:
+            return self.operation
+        operation = _classify_plainly(self.method, self.bucket, self.key, self.query, self.headers)
+        known = _PARAMETERS.get(operation, frozenset())
+        of = next((name for name, value in self.query.items() if not value and name not in known), None)
+        if of is not None or operation is Operation.OTHER:
+            return f"{self.method.title()}{(of or '').title()}"
+        return operation
+
 
 def parse_request(method: str, target: bytes, headers: dict[str, str], logged: LoggedRequest) -> Request:
     """Reads the request's head and fills in the log's entry. Raises BadTarget."""
@@ -137,12 +149,7 @@ def _client(headers: dict[str, str], query: dict[str, str]) -> str:
 def _classify(
     method: str, bucket: str, key: str, query: dict[str, str], headers: dict[str, str]
 ) -> Operation:
-    if not bucket:
-        operation = Operation.LIST_BUCKETS if method == "GET" else Operation.OTHER
-    elif not key:
-        operation = _classify_bucket(method, query)
-    else:
-        operation = _classify_object(method, query, headers)
+    operation = _classify_plainly(method, bucket, key, query, headers)
     if query and not _takes(operation, query):
         return Operation.OTHER
     if method in ("PUT", "POST", "DELETE") and any(name.startswith(_MOTO_HEADERS) for name in headers):
@@ -150,6 +157,14 @@ def _classify(
     if headers.get("x-amz-storage-class", "STANDARD") != "STANDARD":
         return Operation.OTHER
     return operation
+
+
+def _classify_plainly(
+    method: str, bucket: str, key: str, query: dict[str, str], headers: dict[str, str]
+) -> Operation:
+    if not bucket:
+        return Operation.LIST_BUCKETS if method == "GET" else Operation.OTHER
+    return _classify_object(method, query, headers) if key else _classify_bucket(method, query)
 
 
 def _takes(operation: Operation, query: dict[str, str]) -> bool:

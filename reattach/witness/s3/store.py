@@ -7,6 +7,7 @@ import secrets
 import time
 from bisect import bisect_left, insort
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from email.utils import formatdate
 from functools import lru_cache
 
@@ -156,6 +157,15 @@ class Upload:
         self.started = time.time()
 
 
+@dataclass(slots=True)
+class MotoUpload:
+    """An unfinished multipart upload that moto carries out."""
+
+    id: str
+    key: str
+    started: float = field(default_factory=time.time)
+
+
 class Bucket:
     """Objects by key. `keys` is sorted, as code points and so as UTF-8 too."""
 
@@ -169,7 +179,7 @@ class Bucket:
         self.keys: list[str] = []
         self.uploads: dict[str, Upload] = {}
         self.moto_answers = False
-        self.moto_uploads: set[str] = set()
+        self.moto_uploads: dict[str, MotoUpload] = {}
 
     def put(self, key: str, obj: StoredObject) -> None:
         if key not in self.objects:

@@ -30,7 +30,7 @@ class Witnessed:
         self._request = request
         self.response: Response | None = None
         attributes = _attributes(request)
-        self._named = world.name(link, S3_PEER, request.operation, _target(request, attributes))
+        self._named = world.name(link, S3_PEER, request.called, _target(request, attributes))
         self._attributes = attributes
         self.effect: Effect | None = None
         self.decision: Decision = GO_ON
@@ -98,7 +98,7 @@ def _target(request: Request, attributes: Attributes) -> str:
 
 def _attributes(request: Request) -> Attributes:
     found: Attributes = {
-        "operation": str(request.operation),
+        "operation": str(request.called),
         "bucket": request.bucket,
         "key": request.logged.key,
     }

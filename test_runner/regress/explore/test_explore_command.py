@@ -11,7 +11,9 @@ import pytest
 from reattach.api.effects import Front, NameRule
 from reattach.fixtures.explore.explorer import Explorer
 from reattach.fixtures.explore.plugin import DidNotSurvive, NothingObserved, Replay
+from reattach.fixtures.processes import shared_launcher
 from reattach.fixtures.subjects.command import Command, JobBucket
+from reattach.fixtures.subjects.command.attempt import Job
 
 COPIER = Path(__file__).with_name("copier.py")
 ITEMS, EVERY = 6, 2
@@ -111,3 +113,30 @@ def test_outcomes_are_told_apart(
 def test_who_may_fail_loudly_may(copier: MakeCopier, replay: Replay) -> None:
     step = f"at {PUT} item #5, before: kill job"
     replay(copier("gives up", loud="person", may_fail_loudly=True), step)
+
+
+def test_unfinished_uploads_are_seen_and_do_not_last(job_bucket: JobBucket) -> None:
+    """Also those that moto carries out, as one with an ACL."""
+    client = job_bucket.witness.client()
+    client.put_object(Bucket=job_bucket.name, Key="only its owner's", Body=b"x", ACL="private")
+    assert job_bucket.get("only its owner's") == b"x"
+    client.create_multipart_upload(Bucket=job_bucket.name, Key="plain")
+    client.create_multipart_upload(Bucket=job_bucket.name, Key="private/ü", ACL="private")
+    assert job_bucket.unfinished() == ["plain", "private/ü"]
+    with pytest.raises(AssertionError, match="plain, private/ü"):
+        job_bucket.assert_nothing_unfinished()
+    job_bucket.reset()
+    assert (job_bucket.keys(), job_bucket.unfinished()) == ([], [])
+    job_bucket.assert_nothing_unfinished()
+
+
+def test_nothing_of_the_users_leads_a_job_past_the_witness(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = ("AWS_PROFILE", "PGHOST", "http_proxy", "DATABASE_URL")
+    for name in (*names, "MINE"):
+        monkeypatch.setenv(name, "of the user")
+    look = f"import os; os._exit(sum(name in os.environ for name in {names}) + 10 * ('MINE' in os.environ))"
+    argv = [sys.executable, "-c", look]
+    job = Job("job", argv, tmp_path, {"PGHOST": "of the job"}, tmp_path / "log", shared_launcher())
+    assert job.run().wait(30) == 11

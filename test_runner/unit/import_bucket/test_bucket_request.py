@@ -61,6 +61,26 @@ def test_operations(method: str, target: str, headers: dict[str, str], operation
 
 
 @pytest.mark.parametrize(
+    ("method", "target", "headers", "called"),
+    [
+        ("PUT", "/b/k", {}, "PutObject"),
+        ("PUT", "/b/k", {"x-amz-acl": "private"}, "PutObject"),
+        ("POST", "/b/k?uploads=", {"x-amz-acl": "private"}, "CreateMultipartUpload"),
+        ("PUT", "/b/k?partNumber=1&uploadId=u", {"x-amz-server-side-encryption": "AES256"}, "UploadPart"),
+        ("GET", "/b/k?versionId=1", {}, "GetObject"),
+        ("GET", "/b/k?tagging", {}, "GetTagging"),
+        ("PUT", "/b?versioning=", {}, "PutVersioning"),
+        ("DELETE", "/b/k?tagging", {}, "DeleteTagging"),
+        ("PATCH", "/b/k", {}, "Patch"),
+    ],
+)
+def test_what_a_request_is_called_does_not_depend_on_who_carries_it_out(
+    method: str, target: str, headers: dict[str, str], called: str
+) -> None:
+    assert parse(method, target, headers).called == called
+
+
+@pytest.mark.parametrize(
     ("target", "bucket", "key"),
     [
         ("/b/k", "b", "k"),
