@@ -31,3 +31,34 @@ def test_import_resume_created_by_a_controller_that_died(replay: Replay, neon_im
         neon_import(),
         "at storage_controller > pageserver_1: create timeline 0000 #1, after: kill storage_controller",
     )
+
+
+@xfail_on_real(
+    "pageserver",
+    "storage_controller",
+    reason="a creation that is repeated after the end puts a new row there, for an import that nobody runs",
+    raises=DidNotSurvive,
+)
+def test_import_resume_created_again_after_its_end(replay: Replay, neon_import: MakeImport) -> None:
+    """I10: whoever was not answered asks again, and that leaves no import that never ends."""
+    replay(
+        neon_import(),
+        "at storage_controller > postgres: commit insert timeline_imports #1, after: kill storage_controller",
+    )
+
+
+@xfail_on_real(
+    "pageserver",
+    "storage_controller",
+    reason="progress of an old generation is recorded after a new one has asked for it, and data is lost",
+    raises=DidNotSurvive,
+)
+def test_import_resume_late_progress_of_an_old_generation(replay: Replay, neon_import: MakeImport) -> None:
+    """I4, I8: what is recorded is what the index has that the next attachment finds."""
+    replay(
+        neon_import(),
+        "at storage_controller > postgres: commit update timeline_imports #1, before: "
+        "hold until pageserver_1 > storage_controller: get status 0000",
+        "at pageserver_1 > s3: put layer 0000 +1, before: detach and attach",
+        "at pageserver_1 > s3: put index 0000 +1, after: kill pageserver_1",
+    )
