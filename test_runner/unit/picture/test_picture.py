@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from xml.etree import ElementTree
 
@@ -29,6 +30,8 @@ from reattach.fixtures.picture.model import Bar, Interruption, Lane, Milestone, 
 from reattach.fixtures.picture.page import page, picture_of
 from reattach.fixtures.picture.svg import draw
 
+SVG = "{http://www.w3.org/2000/svg}"
+
 
 def history(*lines: Line) -> History:
     return History((Begin(at=0, version=HISTORY_VERSION, time=0, world="a <b> & c"), *lines))
@@ -52,10 +55,26 @@ KILLED = history(
 
 def test_every_interruption_is_told_once() -> None:
     assert [one.label for one in interruptions(KILLED)] == [
-        "SIGKILL loader (step 1)",
+        "SIGKILL loader (step 1) before loader > s3: put a #1",
         "detached by policy",
         "loader ended by itself",
     ]
+    assert [one.effect for one in interruptions(KILLED)] == [1, None, None]
+
+
+def test_a_step_is_called_by_what_it_did_and_where() -> None:
+    lines = history(
+        Arrived(at=0.2, effect=1, name="loader > s3: put a #1", front=Front.S3),
+        Happened(at=0.3, step=4, effect=1, phase=Phase.AFTER, do=("lose answer",)),
+    )
+    (one,) = interruptions(lines)
+    assert (one.label, one.effect) == ("lose answer (step 4) after loader > s3: put a #1", 1)
+
+
+def test_who_tidies_up_interrupts_nothing() -> None:
+    killed = Signalled(at=2, process="loader", signal="SIGKILL", by="the test")
+    assert len(interruptions(history(killed))) == 1
+    assert interruptions(history(Mark(at=1, what="over"), killed)) == ()
 
 
 def test_what_a_job_says_cannot_break_the_page() -> None:
@@ -98,7 +117,10 @@ def large(shards: int, jobs: int, cuts: int) -> Picture:
                 for cut in range(cuts)
                 for job in range(1, jobs + 1)
             ),
-            tuple(Stretch(cut, cut + 1, f"pageserver_1, generation {cut}") for cut in range(cuts)),
+            tuple(
+                Stretch(cut, cut + 1, f"pageserver_1, generation {cut}", f"ps 1, gen {cut}")
+                for cut in range(cuts)
+            ),
             (Milestone(1.0, jobs // 2, "half"), Milestone(cuts, jobs, "Done")),
         )
         for shard in range(shards)
@@ -110,27 +132,42 @@ def large(shards: int, jobs: int, cuts: int) -> Picture:
 
 
 def test_200_jobs_8_shards_10_interruptions_fit() -> None:
-    svg = ElementTree.fromstring(draw(large(8, 200, 10)))
-    height, width = float(svg.attrib["height"]), float(svg.attrib["width"])
-    assert width <= 1240 and height <= 8 * 440 + 200
-    namespace = "{http://www.w3.org/2000/svg}"
-    boxes = [e for e in svg.iter(f"{namespace}rect") if "bar" in e.attrib["class"]]
-    assert len(boxes) == 8 * 200 * 10
-    for box in boxes:
-        assert 0 <= float(box.attrib["x"]) <= width and float(box.attrib["height"]) >= 1
-        assert 0 <= float(box.attrib["y"]) <= height
+    svgs = ElementTree.fromstring(draw(large(8, 200, 10)))
+    lanes = [svg for svg in svgs if svg.attrib["aria-label"].startswith("shard")]
+    assert len(lanes) == 8
+    assert all(float(svg.attrib["width"]) <= 1240 for svg in svgs)
+    for svg in lanes:
+        height, width = float(svg.attrib["height"]), float(svg.attrib["width"])
+        assert height <= 440  # a page of paper has room for two
+        boxes = [e for e in svg.iter(f"{SVG}rect") if "bar" in e.attrib["class"]]
+        assert len(boxes) == 200 * 10
+        for box in boxes:
+            assert 0 <= float(box.attrib["x"]) <= width and float(box.attrib["height"]) >= 1
+            assert 0 <= float(box.attrib["y"]) <= height
+        texts = [e.text for e in svg.iter(f"{SVG}text")]
+        assert [f"ps 1, gen {cut}" in texts for cut in range(10)] == [True] * 10
+        assert [str(number) in texts for number in range(1, 11)] == [True] * 10
 
 
 @pytest.mark.parametrize("cuts", [1, 2, 10, 40])
-def test_labels_of_interruptions_do_not_cover_each_other(cuts: int) -> None:
+@pytest.mark.parametrize("characters", [7, 40, 90])
+def test_labels_of_interruptions_do_not_cover_each_other(cuts: int, characters: int) -> None:
+    """Nor do they leave the picture, unless they are as long as half of it."""
     picture = large(1, 10, cuts)
-    places = re.findall(r'<text class="cut" x="([\d.]+)" y="([\d.]+)"', draw(picture))
-    assert len(places) == cuts
-    by_line: dict[str, list[float]] = {}
-    for x, y in places:
-        by_line.setdefault(y, []).append(float(x))
-    for xs in by_line.values():
-        assert all(later - earlier >= 200 for earlier, later in itertools.pairwise(xs))
+    named = tuple(replace(one, label="x" * characters) for one in picture.interruptions)
+    texts = re.findall(
+        r'<text class="cut" x="([\d.-]+)" y="([\d.]+)" text-anchor="(\w+)">([^<]*)<',
+        draw(replace(picture, interruptions=named)),
+    )
+    assert len(texts) == cuts
+    by_line: dict[str, list[tuple[float, float]]] = {}
+    for x, y, anchor, text in texts:
+        width = 6 * len(text)
+        start = float(x) if anchor == "start" else float(x) - width
+        assert start >= 0 and start + width <= 1180
+        by_line.setdefault(y, []).append((start, start + width))
+    for extents in by_line.values():
+        assert all(end <= start for (_, end), (start, _) in itertools.pairwise(sorted(extents)))
 
 
 def test_an_empty_history_has_a_page() -> None:
