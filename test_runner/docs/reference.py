@@ -9,13 +9,15 @@ from __future__ import annotations
 
 import argparse
 import ast
-import importlib
+import re
 import sys
 from collections.abc import Iterator
 from textwrap import indent
 from typing import Self
 
+from reattach.fixtures.cli.main import COMMANDS
 from reattach.fixtures.cli.points import page
+from reattach.fixtures.pytest_plugin import entry
 from reattach.fixtures.pytest_plugin.modules import FIXTURE_MODULES
 from test_runner.docs import surface
 from test_runner.docs.surface import ROOT, SECTIONS, Function, Module
@@ -49,16 +51,14 @@ class Options:
 def options() -> dict[str, str]:
     """The command line options of the plugin and what they do."""
     parser = Options()
-    for name in FIXTURE_MODULES:
-        add = getattr(importlib.import_module(name), "pytest_addoption", None)
-        if add is not None:
-            add(parser)
+    entry.pytest_addoption(parser)  # type: ignore[arg-type]
     return parser.found
 
 
 def reference() -> str:
     """The whole page."""
-    return "\n".join([HEAD, *_fixtures(), *_options(), *_variables(), *_sections()]).rstrip() + "\n"
+    text = "\n".join([HEAD, *_fixtures(), *_options(), *_commands(), *_variables(), *_sections()])
+    return re.sub(r"\n{3,}", "\n\n", text).rstrip() + "\n"
 
 
 def _fixtures() -> Iterator[str]:
@@ -76,6 +76,12 @@ def _options() -> Iterator[str]:
         yield f"| `{name}` | {help} |"
     yield "\nAll of pytest's own work too: `-k`, `--junitxml`, `--timeout`, `-n` (pytest-xdist), `--splits`"
     yield "and `--group` (pytest-split), `--alluredir` (allure-pytest)."
+
+
+def _commands() -> Iterator[str]:
+    yield "\n## Commands\n\n| `reattach …` | what it does; `--help` says more |\n|---|---|"
+    for name, (_, text) in COMMANDS.items():
+        yield f"| `{name}` | {text} |"
 
 
 def _variables() -> Iterator[str]:

@@ -27,6 +27,12 @@ def test_reference_is_up_to_date() -> None:
     assert TARGET.read_text() == reference(), "run ./scripts/reference"
 
 
+def test_options_and_commands_are_listed() -> None:
+    """The generator looks where they are: an empty table is up to date, too."""
+    listed = set(re.findall(r"^\| `([\w-]+)` \|", TARGET.read_text(), re.MULTILINE))
+    assert {"--keep-running", "--pictures", "--explore-plan", "up", "explore", "judge", "NEON_BIN"} <= listed
+
+
 def test_points_are_up_to_date() -> None:
     assert POINTS.read_text() == page(), "run ./scripts/reference"
 
