@@ -13,6 +13,7 @@ from reattach.fixtures.control_plane import ControlPlane
 from reattach.fixtures.imports.bucket import S3ImportBucket
 from reattach.fixtures.imports.handle import after_job
 from reattach.fixtures.neon_fixtures import NeonEnvBuilder, PageserverImportConfig
+from reattach.fixtures.waiting import wait_until
 
 JOB_SIZE = 512 * 1024
 
@@ -153,7 +154,12 @@ def test_import_waits_for_a_bucket_that_is_not_ready(
     import_bucket.delete("status/pgdata")
     env = neon_env_builder.init_start()
     timeline = env.start_import(import_bucket)
-    env.pageserver.wait_log_contains("indefinitely waiting for pgdata to finish")
+
+    def looks_again() -> None:
+        asked = [entry.key.rpartition("/status/")[2] for entry in import_bucket.requests().failed]
+        assert asked[:2] == ["pgdata", "pgdata"]
+
+    wait_until(looks_again)
 
     import_bucket.put("status/pgdata", b'{"done": true}')
 

@@ -11,7 +11,9 @@ import pytest
 
 from reattach.fixtures.control_plane import ControlPlane
 from reattach.fixtures.imports.bucket import ImportBucket, LocalImportBucket
+from reattach.fixtures.judge.requests import requests
 from reattach.fixtures.neon_fixtures import NeonEnvBuilder
+from reattach.fixtures.waiting import wait_until
 
 CONTROL_FILE = "pgdata/global/pg_control"
 
@@ -120,6 +122,11 @@ def test_import_refuses_a_location_that_is_not_there(
     """I10: an import whose bucket is filled later waits for it, and can be deleted while it does."""
     env = neon_env_builder.init_start()
     timeline = env.start_import(LocalImportBucket(local_import_bucket.source, tmp_path / "nowhere"))
-    env.pageserver.wait_log_contains("indefinitely waiting for pgdata to finish")
+
+    def has_asked() -> None:
+        """What it waits for is a file, which nobody sees; what it does before that is seen."""
+        assert any("get status" in str(read.of) for read in requests(env.world.history()))
+
+    wait_until(has_asked)
     timeline.delete()
     timeline.assert_gone()

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import re
+from hashlib import blake2b
 
 import msgspec
 
-from reattach.api.bucket import Operation
+from reattach.api.bucket import LISTINGS, Operation
 from reattach.api.history import Attributes
 from reattach.witness.s3 import xml_bodies
 from reattach.witness.s3.connection import ClientGone, Connection
@@ -16,6 +18,8 @@ from reattach.witness.world import GO_ON, Decision, Effect, Link, Verdict, World
 from reattach.witness.worlds import S3_PEER
 
 _MAX_BODY = 1 << 20
+_OK = 200
+_ENTRY = re.compile(rb"<(?:Key|ETag|Size)>.*?</", re.DOTALL)
 
 
 class Witnessed:
@@ -63,7 +67,7 @@ class Witnessed:
         if response is None:
             return
         if self.effect is None:
-            answer: Attributes = _etag(response) if whole else {"cut_at": request.logged.bytes_out}
+            answer: Attributes = _seen(request, response) if whole else {"cut_at": request.logged.bytes_out}
             self._world.read(
                 self._link, self._named, self._attributes | _range(request), response.status, answer
             )
@@ -106,6 +110,9 @@ def _attributes(request: Request) -> Attributes:
         found["source"] = request.headers.get("x-amz-copy-source", "")
     if "uploadId" in request.query:
         found["upload"] = request.query["uploadId"]
+    if request.operation in LISTINGS:
+        after = (request.query.get(name, "") for name in ("continuation-token", "start-after", "marker"))
+        found |= {"prefix": request.query.get("prefix", ""), "after": next(filter(None, after), "")}
     if request.body is None:
         return found
     found["size"] = request.body.size
@@ -141,6 +148,14 @@ def _range(request: Request) -> Attributes:
 
 def _answer(request: Request, response: Response) -> Attributes:
     return _range(request) | _etag(response)
+
+
+def _seen(request: Request, response: Response) -> Attributes:
+    """What tells two answers apart: an object's ETag; of a listing, a digest of its keys, ETags and sizes."""
+    if request.operation not in LISTINGS or response.status != _OK:
+        return _etag(response)
+    body = b"".join(bytes(piece) for piece in response.body.pieces if isinstance(piece, memoryview | bytes))
+    return {"digest": blake2b(b"".join(_ENTRY.findall(body)), digest_size=16).hexdigest()}
 
 
 def _etag(response: Response) -> Attributes:

@@ -491,7 +491,7 @@ LIES: list[tuple[str, Callable[[], Story], str]] = [
     (
         "I1",
         two_objects_under_one_name,
-        "was read as two objects (ETag before, then after), and success was told",
+        "base/5/16384 was first before, then after, and success was told",
     ),
     ("I2", checkpoint_before_the_index, "does not name the layer of job"),
     ("I2", checkpoint_arrives_before_the_index, "does not name the layer of job"),
