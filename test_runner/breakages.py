@@ -46,7 +46,7 @@ FINALIZER = "reattach/storage_controller/import_finalization.py"
 
 ORDER = "reattach/pageserver/remote/upload_order.py"
 UPCALLS = "reattach/pageserver/upcalls.py"
-TIMELINE = "reattach/pageserver/timeline/timeline.py"
+SHARD = "reattach/pageserver/tenant/shard.py"
 SHARDS = "reattach/storage_controller/db/shards.py"
 INDEX_CHOICE = "reattach/pageserver/remote/index_choice.py"
 
@@ -90,14 +90,14 @@ BREAKAGES = [
                 "            reached",
             ),
         ),
-        test="test_import_resume_checkpoint_is_durable",
+        test="test_import_resume_checkpoint_is_durable and mock_s3",
         says="I2 durable before told",
     ),
     Breakage(
         name="leave-layers-out-of-the-index",
         invariant="I2",
         edits=(Edit(UPLOADS, "        self._layers[name] = metadata\n", ""),),
-        test="test_import_resume_checkpoint_is_durable",
+        test="test_import_resume_checkpoint_is_durable and mock_s3",
         says="I2 durable before told",
     ),
     Breakage(
@@ -160,11 +160,11 @@ BREAKAGES = [
         invariant="I9",
         edits=(Edit(LATE_WRITES, "    if not timelines:\n", "    if timelines:\n"),),
         test="test_gone_when_the_late_one_is_detached",
-        says="index_part.json-00000001",
+        says="Extra items in the left set",
     ),
     Breakage(
         name="take-results-as-they-finish",
-        invariant="I5",
+        invariant="I2",
         edits=(
             Edit(
                 EXECUTOR,
@@ -176,7 +176,7 @@ BREAKAGES = [
             Edit(EXECUTOR, "last_taken = number", "last_taken += 1"),
         ),
         test="test_import_resume",
-        says="the index lacks layer",
+        says="I2 durable before told",
     ),
     Breakage(
         name="tell-before-activation",
@@ -249,9 +249,9 @@ BREAKAGES = [
         invariant="I2",
         edits=(
             Edit(
-                ORDER,
-                "if not entry.running and not index_before and touched.isdisjoint(paths):",
-                "if not entry.running and touched.isdisjoint(paths):",
+                UPLOADS,
+                "        if ours:\n            self._delete(ours)\n",
+                "        if ours:\n            asyncio.get_running_loop().create_task(self._storage.delete(ours))\n",
             ),
         ),
         test=EXPLORED,
@@ -305,9 +305,9 @@ BREAKAGES = [
         invariant="I13",
         edits=(
             Edit(
-                TIMELINE,
-                "        await self.scope.cancel_tasks()\n        await self.client.stop(drain_seconds)\n        await self.scope.close()\n",
-                "        return\n",
+                SHARD,
+                "        for task in importing:\n            task.timeline.state = TimelineState.STOPPING\n        await asyncio.gather(*(task.cancel() for task in importing))\n        await asyncio.gather(\n            *(task.timeline.shutdown(0) for task in importing),\n",
+                "        await asyncio.gather(\n",
             ),
         ),
         test=EXPLORED,
