@@ -253,6 +253,7 @@ BREAKAGES = [
                 "        if ours:\n            self._delete(ours)\n",
                 "        if ours:\n            asyncio.get_running_loop().create_task(self._storage.delete(ours))\n",
             ),
+            Edit(UPLOADS, "import logging\n", "import asyncio\nimport logging\n"),
         ),
         test=EXPLORED,
         says="I2",

@@ -12,7 +12,13 @@ from reattach.fixtures.control_plane import ControlPlane
 from reattach.fixtures.imports.bucket import ImportBucket
 from reattach.fixtures.imports.handle import after_job
 from reattach.fixtures.neon_fixtures import NeonEnvBuilder, PageserverImportConfig
-from test_runner.regress.interruptions import INTERRUPTIONS, Interruption, detach_by_policy, pageserver_killed
+from test_runner.regress.interruptions import (
+    INTERRUPTIONS,
+    Interruption,
+    detach_by_attach_hook,
+    detach_by_policy,
+    pageserver_killed,
+)
 
 JOB_SIZE = 512 * 1024
 CONCURRENCY = 4
@@ -22,8 +28,9 @@ CONCURRENCY = 4
     ("interrupt", "shard_count"),
     [
         *((interrupt, 0) for interrupt in INTERRUPTIONS),
-        *((interrupt, 4) for interrupt in INTERRUPTIONS),
         (detach_by_policy, 2),
+        (detach_by_attach_hook, 4),
+        (pageserver_killed, 4),
         (pageserver_killed, 8),
     ],
     ids=lambda value: f"{value}_shards" if isinstance(value, int) else value.__name__,

@@ -26,8 +26,6 @@ JOB_SIZE = 512 * 1024
     [
         pytest.param(BEFORE_FIRST_JOB, 0, 0, id="before_first_job"),
         pytest.param(after_job(3), 0, 0, id="before_first_checkpoint"),
-        pytest.param(after_job(6), 4, 0, id="between_checkpoints"),
-        pytest.param(after_job(8), 8, 0, id="at_checkpoint"),
         pytest.param(BEFORE_DONE, None, 0, id="after_last_job"),
         pytest.param(after_job(8), 8, 4, id="at_checkpoint-4_shards"),
         pytest.param(BEFORE_DONE, None, 4, id="after_last_job-4_shards"),

@@ -19,10 +19,7 @@ LARGER_THAN_THE_PLAN = 1000
     ("threshold", "concurrency", "shard_count"),
     [
         (1, 1, 0),
-        (1, 4, 4),
         (4, 1, 4),
-        (4, 4, 0),
-        (LARGER_THAN_THE_PLAN, 1, 0),
         (LARGER_THAN_THE_PLAN, 4, 4),
     ],
 )
