@@ -23,6 +23,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from test_runner.performance import (
+    bench_crowd,
     bench_environment,
     bench_fullbackup,
     bench_fuzz,
@@ -52,6 +53,8 @@ BENCHMARKS: dict[str, Callable[[Lab], Iterable[Result]]] = {
     "postgres_proxy": bench_proxies.copy,
     "fullbackup": bench_fullbackup.measure,
     "controller": bench_servers.controller,
+    "crowd": bench_crowd.crowd,
+    "full_disks": bench_crowd.full_disks,
     "fuzz": bench_fuzz.fuzz,
     "suite": bench_suite.import_resume,
 }

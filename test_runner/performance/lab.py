@@ -85,7 +85,7 @@ def timed_import(env: NeonEnv, bucket: ImportBucket, shard_count: int = 0) -> Ti
     tenant = TenantId.generate()
     env.storage_controller.tenant_create(tenant, shard_count or None, STRIPE_SIZE if shard_count else None)
     for pageserver in env.pageservers:
-        _forget_peak_rss(pageserver.pid)
+        _forgetpeak_rss(pageserver.pid)
     began = time.monotonic()
     timeline = env.start_import(bucket, tenant_id=tenant, shard_count=shard_count)
     error = env.control_plane.wait_import_complete(timeline, IMPORT_SECONDS)
@@ -93,15 +93,16 @@ def timed_import(env: NeonEnv, bucket: ImportBucket, shard_count: int = 0) -> Ti
         raise RuntimeError(f"the import failed: {error}")
     calls = env.control_plane.import_complete_calls
     told = next(call.at for call in calls if call.timeline_id == timeline.timeline_id)
-    peak = max(_peak_rss(pageserver.pid) for pageserver in env.pageservers)
+    peak = max(peak_rss(pageserver.pid) for pageserver in env.pageservers)
     return TimedImport(timeline, told - began, peak)
 
 
-def _forget_peak_rss(pid: int) -> None:
+def _forgetpeak_rss(pid: int) -> None:
     Path(f"/proc/{pid}/clear_refs").write_text("5")
 
 
-def _peak_rss(pid: int) -> int:
+def peak_rss(pid: int) -> int:
+    """Bytes; see `TimedImport`. Raises RuntimeError if the kernel does not tell."""
     found = re.search(r"VmHWM:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text())
     if found is None:
         raise RuntimeError("the kernel does not tell a process's peak memory")

@@ -238,9 +238,13 @@ class Story:
     # -- what the controller has others do
 
     def location(self, mode: str, generation: int | None = None) -> int:
+        return self._whole(self.arrive_location(mode, generation))
+
+    def arrive_location(self, mode: str, generation: int | None = None) -> int:
         path = f"/v1/tenant/{self.shard}/location_config"
-        body: object = {"mode": mode, "generation": generation, "tenant_conf": {}, "shard_stripe_size": 2048}
-        return self._http("storage_controller", self.pageserver, "PUT", path, body, 200)
+        body = {"mode": mode, "generation": generation, "tenant_conf": {}, "shard_stripe_size": 2048}
+        of = EffectClass("storage_controller", self.pageserver, "put", "location_config")
+        return self.arrive(of, Front.HTTP, {"method": "PUT", "path": path, "body": body})
 
     def attach(self, generation: int) -> None:
         self.generation = generation

@@ -48,10 +48,10 @@ def resumed() -> Story:
     return begun().jobs(1, 6).killed_and_resumed(4)
 
 
-def two_shards() -> tuple[Story, Story]:
+def two_shards(second_on: str = "pageserver_2") -> tuple[Story, Story]:
     """Both shards of an import in one history, each with its generation and index."""
     one = Story(TenantShardId(TENANT, 0, 2))
-    two = Story(TenantShardId(TENANT, 1, 2), pageserver="pageserver_2")
+    two = Story(TenantShardId(TENANT, 1, 2), pageserver=second_on)
     two.lines = one.lines
     two._counts = one._counts
     one.begin()
@@ -615,6 +615,35 @@ def detached_and_attached() -> Story:
     return s.jobs(5, JOBS).end()
 
 
+def detached_while_another_shard_is_back() -> Story:
+    """The pageserver takes its time with one, and reads for another that is attached again meanwhile."""
+    one, two = two_shards(second_on="pageserver_1")
+    one.jobs(1, 4)
+    two.jobs(1, 4)
+    one.location("Detached")
+    two._effect = 2000
+    detached = two.arrive_location("Detached")
+    one._effect = 3000
+    one.attach(2)
+    one.ask(4)
+    two.perform(detached)
+    two.answer(detached)
+    for _ in range(3):
+        for job in range(5, JOBS + 1):
+            one.read(job)
+    one.jobs(5, JOBS)
+    one.done()
+    two.attach(2)
+    two.ask(4)
+    two.jobs(5, JOBS)
+    two.done()
+    one._effect = 4000
+    one.activate()
+    two.activate()
+    one.tell()
+    return one
+
+
 def detached_by_a_test_and_attached_unseen() -> Story:
     s = begun().jobs(1, 6)
     s.mark("detached", pageserver=s.pageserver, shard=str(s.shard))
@@ -708,6 +737,7 @@ HEALTHY = [
     controller_away_for_a_moment,
     stale_one_refused,
     detached_and_attached,
+    detached_while_another_shard_is_back,
     detached_by_a_test_and_attached_unseen,
     resumed_after_the_last_checkpoint,
     nothing_recorded_yet,
