@@ -644,6 +644,33 @@ def detached_while_another_shard_is_back() -> Story:
     return one
 
 
+def detached_by_a_test_after_another_shard_was_attached_unseen() -> Story:
+    one, two = two_shards(second_on="pageserver_1")
+    one.jobs(1, 4)
+    two.jobs(1, 4)
+    for s in (one, two):
+        s.mark("detached", pageserver=s.pageserver, shard=str(s.shard))
+    two._effect = 2000
+    two.generation = 2
+    two.ask(4)
+    one.mark("detached", pageserver=one.pageserver, shard=str(one.shard))
+    for _ in range(3):
+        for job in range(5, JOBS + 1):
+            two.read(job)
+    two.jobs(5, JOBS)
+    two.done()
+    one._effect = 3000
+    one.attach(2)
+    one.ask(4)
+    one.jobs(5, JOBS)
+    one.done()
+    one.activate()
+    two._effect = 4000
+    two.activate()
+    two.tell()
+    return one
+
+
 def detached_by_a_test_and_attached_unseen() -> Story:
     s = begun().jobs(1, 6)
     s.mark("detached", pageserver=s.pageserver, shard=str(s.shard))
@@ -738,6 +765,7 @@ HEALTHY = [
     stale_one_refused,
     detached_and_attached,
     detached_while_another_shard_is_back,
+    detached_by_a_test_after_another_shard_was_attached_unseen,
     detached_by_a_test_and_attached_unseen,
     resumed_after_the_last_checkpoint,
     nothing_recorded_yet,
