@@ -8,9 +8,10 @@ import msgspec
 import pytest
 
 from reattach.api.bucket import Match, Operation, Rule, Status
-from reattach.api.history import Signalled, load
+from reattach.api.history import Arrived, Signalled, load
 from reattach.fixtures.cli.subjects import ImportLine
 from reattach.fixtures.explore.plugin import NothingObserved, Replay, replay_plan
+from reattach.fixtures.subjects.neon import operator
 from reattach.fixtures.subjects.neon.by_chance import plan_by_chance
 from reattach.fixtures.subjects.neon.plugin import MakeImport
 from reattach.fixtures.subjects.neon.trouble import bucket_rule, stop_for
@@ -49,3 +50,17 @@ def test_import_survives_what_chance_brings(
         plan = plan_by_chance(7, one)
         subject = neon_import(**msgspec.to_builtins(msgspec.convert(plan.settings, ImportLine)))
         replay_plan(subject, plan, test_output_dir / "soak")
+
+
+def test_an_import_has_not_ended_while_somebody_moves_its_shards(
+    replay: Replay, neon_import: MakeImport, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who compares meanwhile asks a pageserver that has none of it any more."""
+    monkeypatch.setattr(operator, "WHILE_HELD_SECONDS", 0.0)
+    moves = [
+        "at storage_controller > control_plane: put import_complete +1, before: migrate; migrate; migrate"
+    ]
+    result = replay(neon_import(shards=3, pageservers=2), *moves)
+    lines = load(result.folder / "history.jsonl").lines
+    moved = [line for line in lines if isinstance(line, Arrived) and "'AttachedMulti'" in str(line.request)]
+    assert len(moved) == 9
