@@ -644,14 +644,23 @@ def detached_while_another_shard_is_back() -> Story:
     return one
 
 
+def detached_by_a_test_after_another_shard_came_unseen() -> Story:
+    return _detached_by_a_test_beside("pageserver_2")
+
+
 def detached_by_a_test_after_another_shard_was_attached_unseen() -> Story:
-    one, two = two_shards(second_on="pageserver_1")
+    return _detached_by_a_test_beside("pageserver_1")
+
+
+def _detached_by_a_test_beside(second_on: str) -> Story:
+    """The other shard is on pageserver_1 afterwards, as nobody but its question shows."""
+    one, two = two_shards(second_on)
     one.jobs(1, 4)
     two.jobs(1, 4)
     for s in (one, two):
         s.mark("detached", pageserver=s.pageserver, shard=str(s.shard))
     two._effect = 2000
-    two.generation = 2
+    two.generation, two.pageserver = 2, "pageserver_1"
     two.ask(4)
     one.mark("detached", pageserver=one.pageserver, shard=str(one.shard))
     for _ in range(3):
@@ -711,6 +720,21 @@ def old_layers_cleaned_up() -> Story:
     return s
 
 
+def too_late_and_cleaned_up() -> Story:
+    """Its shard moved while it stood still. It goes on, is told to detach, and removes what nobody needs."""
+    s = begun().jobs(1, 6)
+    s.pageserver = "pageserver_2"
+    s.attach(2)
+    s.ask(4)
+    s.jobs(5, JOBS).end()
+    s.pageserver, s.generation = "pageserver_1", 1
+    s.put_layer(7)
+    s.location("Detached")
+    s.delete_objects(*(f"{layer(job)}-00000001" for job in (5, 6, 7)), "index_part.json-00000001")
+    s.mark("settled")
+    return s
+
+
 def an_error_told() -> Story:
     s = begun().jobs(1, 4)
     s.error()
@@ -766,11 +790,13 @@ HEALTHY = [
     detached_and_attached,
     detached_while_another_shard_is_back,
     detached_by_a_test_after_another_shard_was_attached_unseen,
+    detached_by_a_test_after_another_shard_came_unseen,
     detached_by_a_test_and_attached_unseen,
     resumed_after_the_last_checkpoint,
     nothing_recorded_yet,
     deleted,
     old_layers_cleaned_up,
+    too_late_and_cleaned_up,
     an_error_told,
     both_shards_done,
     told_again_after_a_crash,
