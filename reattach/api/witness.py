@@ -69,9 +69,12 @@ class NewClient(_Body, frozen=True):
 
 
 class ProcessChange(_Body, frozen=True):
-    """A process has started (`pid`), was sent `signal` by the test, or has ended (`ended`, with `code`)."""
+    """A process is about to start (`starting`), has started (`pid`), was sent `signal` by the test, or has
+    ended (`ended`, with `code`).
+    """
 
     process: str
+    starting: bool = False
     pid: int | None = None
     signal: str | None = None
     ended: bool = False

@@ -29,11 +29,13 @@ class NotRunning(Exception):
 class Tracked:
     """A process by its name. pid is None while it does not run; incarnation counts its starts.
 
-    handle: a descriptor of it, readable once it has ended. killed: a step has ended it, or is about to.
+    starting: its next start was announced, and is counted already. handle: a descriptor of it, readable once
+    it has ended. killed: a step has ended it, or is about to.
     """
 
     pid: int | None = None
     incarnation: int = 0
+    starting: bool = False
     handle: int = -1
     killed: bool = False
 
@@ -67,13 +69,24 @@ class Processes:
         one = self._known.get(name)
         return 0 if one is None else one.incarnation
 
-    def started(self, name: str, pid: int) -> int:
-        """Returns its incarnation."""
+    def starting(self, name: str) -> None:
+        """It is about to start: who connects under its name from now on is of that start.
+
+        A process may have sent something before anybody knows its pid.
+        """
         one = self._known.setdefault(name, Tracked())
         if one.pid is not None:
             self.ended(name, None)
-        one.pid = pid
         one.incarnation += 1
+        one.starting = True
+
+    def started(self, name: str, pid: int) -> int:
+        """Returns its incarnation."""
+        one = self._known.setdefault(name, Tracked())
+        if not one.starting:
+            self.starting(name)
+        one.starting = False
+        one.pid = pid
         one.killed = False
         try:
             one.handle = os.pidfd_open(pid)

@@ -131,6 +131,8 @@ class World:
 
     def change_process(self, change: ProcessChange) -> None:
         """What a test says of a process."""
+        if change.starting:
+            self._processes.starting(change.process)
         if change.pid is not None:
             incarnation = self._processes.started(change.process, change.pid)
             self._write(

@@ -164,3 +164,17 @@ def test_a_filling_that_leaves_something_out_is_noticed_in_a_directory(
     monkeypatch.setattr(shutil, "copytree", forgetful)
     with pytest.raises(NotFilled, match=LOST):
         LocalImportBucket.fill(SourceCluster(pgdata, 16, 0), tmp_path / "bucket")
+
+
+def test_an_import_of_what_is_no_file_starts_and_is_refused(
+    neon_env_builder: NeonEnvBuilder, local_import_bucket: LocalImportBucket
+) -> None:
+    """I11: also if it has become a FIFO since the bucket was filled; a test is told by the import's error."""
+    control_file = local_import_bucket.directory / "pgdata/global/pg_control"
+    control_file.unlink()
+    os.mkfifo(control_file)
+    env = neon_env_builder.init_start()
+    env.pageserver.allowed_errors.append(".*task failed: .*")
+    env.storage_controller.allowed_errors.append(".*Timeline import completed with shard errors.*")
+    error = env.start_import(local_import_bucket).wait_failed()
+    assert "pgdata/global/pg_control: a named pipe, not a file" in error

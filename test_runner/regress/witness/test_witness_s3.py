@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import signal
 import socket
+import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -111,6 +113,22 @@ def test_who_goes_while_it_is_carried_out(world: World, bucket_server: BucketSer
         assert effect.dropped is not None and effect.dropped.why == "the sender is gone"
 
     wait_until(over, timeout=10)
+
+
+def test_what_comes_before_the_pid_is_known(world: World, bucket_server: BucketServer, bucket: str) -> None:
+    """It is of the process that was about to start, and not of the one before it, which is dead."""
+    first = subprocess.Popen([sys.executable, "-c", ""])
+    world.process_starting("loader")
+    world.process_started("loader", first.pid)
+    world.process_ended("loader", first.wait())
+    world.process_starting("loader")
+    client = bucket_server.client(world.add_client("loader"))
+    client.put_object(Bucket=bucket, Key="a", Body=b"")
+    world.process_started("loader", os.getpid())
+    client.put_object(Bucket=bucket, Key="a", Body=b"")
+    lines = world.history().lines
+    assert [line.incarnation for line in lines if isinstance(line, Started)] == [1, 2]
+    assert [line.incarnation for line in lines if isinstance(line, Arrived)] == [2, 2]
 
 
 def test_others_are_not_in_it(world: World, bucket_server: BucketServer, bucket: str) -> None:
