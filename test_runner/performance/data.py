@@ -26,7 +26,7 @@ SEGMENT = 1024 * MIB
 
 _SAMPLE_BYTES = 4 * MIB
 _CHUNK_PAGES = 2048
-_FIRST_OID = 100_000
+FIRST_OID = 100_000
 _DIGITS = 10
 
 
@@ -57,7 +57,7 @@ class DataFactory:
         database = pgdata / self._table.parent.relative_to(self._template)
         sample = np.fromfile(self._table, np.uint8).reshape(-1, PAGE)
         for number, size in enumerate(sizes):
-            _write_relation(database, str(_FIRST_OID + number), size, sample)
+            _write_relation(database, str(FIRST_OID + number), size, sample)
         (directory / "status").mkdir()
         (directory / "status" / "pgdata").write_text(json.dumps(STATUS_DONE))
         (directory / "spec.json").write_text(json.dumps(SPEC))
