@@ -242,7 +242,12 @@ class Story:
 
     def arrive_location(self, mode: str, generation: int | None = None) -> int:
         path = f"/v1/tenant/{self.shard}/location_config"
-        body: dict[str, object] = {"mode": mode, "generation": generation, "tenant_conf": {}, "shard_stripe_size": 2048}
+        body: dict[str, object] = {
+            "mode": mode,
+            "generation": generation,
+            "tenant_conf": {},
+            "shard_stripe_size": 2048,
+        }
         of = EffectClass("storage_controller", self.pageserver, "put", "location_config")
         return self.arrive(of, Front.HTTP, {"method": "PUT", "path": path, "body": body})
 
