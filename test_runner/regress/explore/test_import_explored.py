@@ -62,3 +62,20 @@ def test_import_resume_late_progress_of_an_old_generation(replay: Replay, neon_i
         "at pageserver_1 > s3: put layer 0000 +1, before: detach and attach",
         "at pageserver_1 > s3: put index 0000 +1, after: kill pageserver_1",
     )
+
+
+@xfail_on_real(
+    "storage_controller",
+    reason="a tenant that is attached again while its pageserver starts is lost at that one's next start",
+    raises=DidNotSurvive,
+)
+def test_import_resume_attached_again_while_its_pageserver_starts(
+    replay: Replay, neon_import: MakeImport
+) -> None:
+    """I10: whoever is attached by the controller's word is attached."""
+    replay(
+        neon_import(),
+        "at pageserver_1 > s3: put layer 0000 #5, before: kill pageserver_1",
+        "at pageserver_1 > storage_controller: re-attach +1, after: detach and attach",
+        "at pageserver_1 > storage_controller: post status 0000 +1, before: kill pageserver_1",
+    )

@@ -188,6 +188,24 @@ def stale_report_accepted() -> Story:
     return s
 
 
+def recorded_after_the_next_has_asked(told: int = 4) -> Story:
+    """The report of jobs 5 to 8 is under way when its sender dies. told: what the next attachment hears."""
+    s = begun().jobs(1, 4)
+    for job in range(5, 9):
+        s.put_layer(job)
+    s.index(range(5, 9))
+    report = s.arrive_report({"InProgress": s._progress(8)})
+    s.kill()
+    s.re_attach(2)
+    if told == 8:
+        s.perform(report)
+    s.ask(told)
+    if told == 4:
+        s.perform(report)
+    s.drop(report)
+    return s.jobs(told + 1, JOBS).end()
+
+
 def stale_called_valid() -> Story:
     s = resumed()
     s.validate(generation=1)
@@ -506,6 +524,7 @@ LIES: list[tuple[str, Callable[[], Story], str]] = [
     ("I3", controller_forgets, "was answered completed = 4, after completed = 8"),
     ("I3", another_plan, "with another plan"),
     ("I4", stale_report_accepted, "accepted after generation 2 had been given out"),
+    ("I4", recorded_after_the_next_has_asked, "after generation 2 had been told completed = 4"),
     ("I4", stale_called_valid, "accepted after generation 2 had been given out"),
     ("I4", deleted_unasked, "nobody had been told that its generation was valid"),
     ("I5", job_read_again, "read again for job 4, and completed = 4 was recorded"),
@@ -588,6 +607,11 @@ def controller_away_for_a_moment() -> Story:
     s.drop(s.arrive_report({"InProgress": s._progress(4)}))
     s.checkpoint(4)
     return s.jobs(5, JOBS).end()
+
+
+def recorded_before_the_next_has_asked() -> Story:
+    """A report is recorded though its sender is dead by then, and the next one hears of it."""
+    return recorded_after_the_next_has_asked(8)
 
 
 def stale_one_refused() -> Story:
@@ -786,6 +810,7 @@ HEALTHY = [
     reference_run,
     every_answer_lost_once,
     controller_away_for_a_moment,
+    recorded_before_the_next_has_asked,
     stale_one_refused,
     detached_and_attached,
     detached_while_another_shard_is_back,

@@ -1,4 +1,4 @@
-"""The judge on histories of a real system as it was once: faults that its maintainers have mended since."""
+"""The judge on histories of a real system, as it was once and as it is: what effects show of its faults."""
 
 from __future__ import annotations
 
@@ -17,6 +17,9 @@ FAULTS = {
     "killed_after_the_first_index": {"I10"},
     "killed_before_the_second_index": {"I10"},
     "killed_after_done": {"I2", "I5", "I7", "I10"},
+    "creation_refused_without_end": {"I10"},
+    "late_progress_of_an_old_generation": {"I2", "I4"},
+    "not_attached_after_a_restart": {"I10"},
 }
 """By its name the numbers of the invariants that a history shows broken."""
 
