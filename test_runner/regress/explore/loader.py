@@ -20,7 +20,12 @@ def load(connection: psycopg.Connection[tuple[int]]) -> None:
         if bug == "progress first":
             connection.execute("insert into progress values (%s)", (end,))
             connection.commit()
-        connection.execute("insert into t select generate_series(%s::int, %s::int)", (start + 1, end))
+        if bug == "copies":
+            with connection.cursor() as cursor, cursor.copy("copy t from stdin") as copy:
+                for n in range(start + 1, end + 1):
+                    copy.write_row([n])
+        else:
+            connection.execute("insert into t select generate_series(%s::int, %s::int)", (start + 1, end))
         if bug == "two transactions":
             connection.commit()
         if bug != "progress first":

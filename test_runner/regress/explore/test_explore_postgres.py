@@ -58,6 +58,29 @@ def test_a_wrong_loader_is_found(loader: MakeLoader, bug: str, says: str, test_o
     assert failure.reduced.stable
 
 
+def test_pieces_of_a_copy_are_crash_points_if_they_are_asked_for(
+    target_postgres: TargetPostgres, test_output_dir: Path
+) -> None:
+    """Three commits, each after two messages; without them, three commits of one effect each."""
+    target_postgres.prepare_file(HERE / "schema.sql")
+    target_postgres.copy_chunks = True
+    job = Command(
+        [sys.executable, LOADER, target_postgres.dsn, str(ROWS), str(BATCH), "copies"],
+        check=lambda: target_postgres.assert_rows("t", ROWS, key="n"),
+        through=[target_postgres],
+        name="loader",
+    )
+    explorer = Explorer(job, test_output_dir / "explore")
+    assert [tried.failure for tried in explorer.runs() if tried.failure is not None] == []
+    cells = explorer.report.coverage.cells
+    assert {cell.effect for cell in cells} == {
+        "loader > target: copy-data t",
+        "loader > target: commit copy t; insert progress",
+    }
+    assert {cell.stage for cell in cells} == {0, 1, 2}
+    assert explorer.report.coverage.numbers()[1:] == (0, 0)
+
+
 def run_cli(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "reattach.fixtures.cli", *arguments],
