@@ -378,10 +378,10 @@ def test_a_shortage_of_local_files_is_waited_for(local_place: Place, monkeypatch
     failures = iter([errno.EMFILE] * (bucket_module.REFUSALS + 1))
     really_open = os.open
 
-    def open_(path: str, flags: int) -> int:
+    def open_(path: str, flags: int, mode: int = 0o777, *, dir_fd: int | None = None) -> int:
         if (number := next(failures, None)) is not None:
             raise OSError(number, os.strerror(number))
-        return really_open(path, flags)
+        return really_open(path, flags, mode, dir_fd=dir_fd)
 
     monkeypatch.setattr(os, "open", open_)
     monkeypatch.setattr(bucket_module, "back_off", no_wait)

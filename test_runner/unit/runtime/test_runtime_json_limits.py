@@ -17,8 +17,8 @@ from reattach.runtime import json_limits
         (b"[18446744073709551616]", "64 bits"),
         (b'{"a": -9223372036854775809}', "64 bits"),
         (b"[" * 66 + b"]" * 66, "nested deeper than 64"),
-        (b'{"a":' * 5000 + b"1" + b"}" * 5000, "recursion"),
-        (b"[" * 100_000, "recursion|malformed|truncated"),
+        (b'{"a":' * 5000 + b"1" + b"}" * 5000, "recursion|nested deeper than 64"),
+        (b"[" * 100_000, "recursion|Stack overflow|malformed|truncated"),
         (b'"' + b"1" * 20, "truncated"),
     ],
 )
@@ -43,6 +43,7 @@ def test_let_through(raw: bytes) -> None:
 
 def test_what_cannot_be_read_is_a_decode_error() -> None:
     """Deep, or no UTF-8: whoever reads JSON expects one kind of error."""
-    for raw in (b"[" * 5000 + b"]" * 5000, b'"\xff"'):
+    # How deep is too deep for a parser differs from one Python to the next.
+    for raw in (b"[" * 100_000 + b"]" * 100_000, b'"\xff"'):
         with pytest.raises(codec.DecodeError):
             codec.decode(raw, object)
