@@ -311,7 +311,7 @@ BREAKAGES = [
                 "        await asyncio.gather(\n",
             ),
         ),
-        test=EXPLORED,
+        test="test_import_resume and detach_by_policy and 0_shards",
         says="I13",
     ),
     Breakage(
