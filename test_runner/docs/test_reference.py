@@ -29,8 +29,11 @@ def test_reference_is_up_to_date() -> None:
 
 def test_options_and_commands_are_listed() -> None:
     """The generator looks where they are: an empty table is up to date, too."""
-    listed = set(re.findall(r"^\| `([\w-]+)` \|", TARGET.read_text(), re.MULTILINE))
+    text = TARGET.read_text()
+    listed = set(re.findall(r"^\| `([\w-]+)` \|", text, re.MULTILINE))
     assert {"--keep-running", "--pictures", "--explore-plan", "up", "explore", "judge", "NEON_BIN"} <= listed
+    for start in ("- **`launcher`**", "#### `Launcher`", "#### `Process`"):
+        assert f"\n{start}" in text
 
 
 def test_points_are_up_to_date() -> None:

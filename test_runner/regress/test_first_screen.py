@@ -48,6 +48,12 @@ def test_held(neon_simple_env, import_bucket):
     timeline.wait_done(timeout=1)
 
 
+def test_not_uploaded(neon_simple_env, import_bucket):
+    import_bucket.delete("status/pgdata")
+    timeline = neon_simple_env.start_import(import_bucket)
+    timeline.wait_done(timeout=2)
+
+
 @pytest.mark.timeout(10, func_only=True)
 def test_out_of_time(neon_simple_env, import_bucket):
     timeline = neon_simple_env.start_import(import_bucket, hold=after_job(3), shard_count=2)
@@ -142,12 +148,14 @@ SECONDS = r"\d+\.\d s"
 DOWN = rf"^E   pageserver 1 is down since this test killed it {SECONDS} ago\n"
 HELD = r"^E   shard 0002 is held after job 3 by this test\nE   shard 0102 is held after job 3 by this test\n"
 NOT_TOLD = "the control plane to be told of the import's end"
+NOT_ENDED = rf"E   InvariantViolated: I10 alive: .*\nE   timed out while waiting for {NOT_TOLD}"
 
 CAUSES = {
-    "test_wrong_expectation": r"^E   assert 0 == 3\n",
+    "test_wrong_expectation": r"^E   assert timeline\.run\(\)\.interruptions == 3\nE   assert 0 == 3\n$",
     "test_down": rf"{DOWN}E   ConnectionError",
-    "test_down_while_waiting": f"{DOWN}E   ImportFailed: timed out while waiting for {NOT_TOLD}",
-    "test_held": f"{HELD}E   ImportFailed: timed out while waiting for {NOT_TOLD}",
+    "test_down_while_waiting": f"{DOWN}{NOT_ENDED}",
+    "test_held": f"{HELD}{NOT_ENDED}",
+    "test_not_uploaded": r"^E   InvariantViolated: I10 alive: .*status/pgdata",
     "test_out_of_time": rf"{HELD}E   Failed: Timeout \(>10\.0s\).*\n"
     f"E   while waiting for {NOT_TOLD}; last seen: .* not told yet",
     "test_log_error": "^E   EnvironmentFailure: pageserver_1: unexpected log line: .*page 7 of the moon",
@@ -163,6 +171,7 @@ OWN_LINES = {
     "test_down": "    neon_simple_env.pageserver.http_client().tenant_list()",
     "test_down_while_waiting": "    timeline.wait_done(timeout=1)",
     "test_held": "    timeline.wait_done(timeout=1)",
+    "test_not_uploaded": "    timeline.wait_done(timeout=2)",
     "test_out_of_time": "    timeline.wait_done(timeout=100)",
     "test_log_error": "    def test_log_error(neon_simple_env):",
     "test_died": "    timeline.wait_done()",
@@ -215,6 +224,12 @@ def test_no_postgres(
     found = run(folder / variable, TESTS, "--tb=auto", "-k", "test_down", "-x")
     assert screen(found, "test_down").lines[0].startswith(f"E   NoPostgres: {cause}")
     assert screen(found, "test_down").line_of("    def test_down(neon_simple_env, import_bucket):") > 0
+
+
+def test_the_line_that_says_why_is_told(failures: Run) -> None:
+    """What is waited for is no job's line, and neither a warning."""
+    text = "\n".join(screen(failures, "test_not_uploaded").lines)
+    assert re.search(r"last telling lines:\n(?:    .*\n)*    .* waiting for .*status/pgdata", text), text
 
 
 def test_a_repeat_command_repeats(failures: Run) -> None:
