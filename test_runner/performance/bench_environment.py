@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import time
+from unittest.mock import patch
 
+from reattach.api.effects import Front
 from reattach.fixtures.env.service import Service
+from reattach.fixtures.env.wiring import Wiring
 from reattach.fixtures.pageserver.server import NeonPageserver
 from reattach.fixtures.storage_controller.server import NeonStorageController
 from test_runner.performance.lab import Lab
-from test_runner.performance.result import Result, Side, at_most, single
+from test_runner.performance.result import Result, Side, as_long_as, at_most, single
 
 MAX_READY_SECONDS = 1.0
 MAX_RESTART_SECONDS = 0.25
+MAX_WITNESSED_RATIO = 1.3
 
 ENVIRONMENTS = 15
 RESTARTS = 21
@@ -22,14 +26,33 @@ def ready(lab: Lab) -> list[Result]:
     _ = lab.bucket
     with lab.environment():
         pass  # the first of a run makes the database that the others clone
-    seconds = []
+    through, direct = [], []
     for _ in lab.runs(ENVIRONMENTS):
-        with lab.builder() as builder:
-            began = time.perf_counter()
-            builder.init_start()
-            seconds.append(time.perf_counter() - began)
-    side = Side("environment", "s", tuple(seconds))
-    return [single("environment ready", side, at_most(MAX_READY_SECONDS, "s"))]
+        through.append(_ready(lab))
+        with patch("reattach.fixtures.env.env.Wiring", _Direct):
+            direct.append(_ready(lab))
+    side = Side("environment", "s", tuple(through))
+    without = Side("without proxies", "s", tuple(direct))
+    return [
+        single("environment ready", side, at_most(MAX_READY_SECONDS, "s")),
+        as_long_as(
+            "environment ready, everything witnessed", side, without, at_most(MAX_WITNESSED_RATIO, "×")
+        ),
+    ]
+
+
+def _ready(lab: Lab) -> float:
+    with lab.builder() as builder:
+        began = time.perf_counter()
+        builder.init_start()
+        return time.perf_counter() - began
+
+
+class _Direct(Wiring):
+    """Nothing lies between the processes; only the mock S3 is a witness."""
+
+    def _listen(self, front: Front, actor: str, peer: str, port: int) -> int:
+        return port
 
 
 def restart(lab: Lab) -> list[Result]:
