@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from reattach.fixtures.cli.explore import NOTHING_HIT
+from reattach.fixtures.cli.explore_report import NOTHING_HIT
 from test_runner.regress.explore.test_explore_postgres import run_cli
 
 

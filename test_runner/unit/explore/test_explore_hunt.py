@@ -49,7 +49,8 @@ def test_the_plan_of_a_run_repeats_it(shape: Shape, tmp_path: Path) -> None:
 
 def test_nothing_follows_what_ends_the_job(shape: Shape, tmp_path: Path) -> None:
     job = FakeJob()
-    cells = {cell: Offer(offer.do, final=cell.stage % 2 == 1) for cell, offer in shape.cells(job).items()}
+    ends_it = ("terminate job",)
+    cells = {cell: Offer(offer.do, final=offer.do == ends_it) for cell, offer in shape.cells(job).items()}
     hunter = Hunter(shape, cells)
     finals = 0
     while (hunt := hunter.next()) is not None:
