@@ -126,6 +126,22 @@ def test_a_command_that_nobody_sees_is_not_explored(tmp_path: Path) -> None:
     assert "no effect of the job passed the witness" in ended.stderr
 
 
+def test_an_error_while_tidying_up_is_told(tmp_path: Path) -> None:
+    """Not that pytest, which has no terminal here, broke over it."""
+    script = (
+        "from pathlib import Path\n"
+        "from reattach.fixtures.cli.bench import BenchFailed, on_bench\n"
+        "try:\n"
+        "    on_bench(lambda request: request.addfinalizer(lambda: 1 / 0), Path('out'))\n"
+        "except BenchFailed as e:\n"
+        "    print(e)\n"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True, timeout=200, check=False
+    )
+    assert "TESTS_FAILED" in ended.stdout, ended.stdout + ended.stderr
+
+
 def test_patience_is_as_long_as_it_is_told(tmp_path: Path) -> None:
     """Half a second, of a job that would do nothing for a minute."""
     schema = str(HERE / "schema.sql")
