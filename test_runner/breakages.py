@@ -331,7 +331,7 @@ BREAKAGES = [
                 "        for row in await table.list_unfinished(self._db):\n            if row.is_complete:\n                self.ensure_finalizer(row.key)\n            elif row.error is not None:",
             ),
         ),
-        test=EXPLORED,
+        test="test_import_resume_creation_goes_on_without_its_client",
         says="I10",
     ),
     Breakage(

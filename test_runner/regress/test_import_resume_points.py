@@ -5,7 +5,10 @@ from __future__ import annotations
 import shutil
 
 import pytest
+import requests
 
+from reattach.api.effects import Phase
+from reattach.api.plan import Step
 from reattach.fixtures.control_plane import ControlPlane, Upcall
 from reattach.fixtures.imports.bucket import ImportBucket
 from reattach.fixtures.imports.handle import (
@@ -179,5 +182,26 @@ def test_import_resume_controller_killed_while_jobs_run(
     run = timeline.wait_done()
     assert run.interruptions == 0, "the pageserver's work was cut short although only the controller died"
     assert run.ran_twice == 0
+    assert control_plane.import_complete(timeline) == [None]
+    timeline.assert_equals(import_bucket)
+
+
+def test_import_resume_creation_goes_on_without_its_client(
+    neon_env_builder: NeonEnvBuilder, import_bucket: ImportBucket, control_plane: ControlPlane
+) -> None:
+    """I10: the controller dies when it has the row and nobody has heard so; who asked never asks again."""
+    env = neon_env_builder.init_start()
+    dies = Step(
+        at="storage_controller > postgres: commit insert timeline_imports* +1",
+        when=Phase.AFTER,
+        do=("kill storage_controller",),
+    )
+    env.world.add_steps([dies])
+    with pytest.raises(requests.ConnectionError):
+        env.start_import(import_bucket)
+    env.storage_controller.start()
+
+    timeline = env.imports[-1]
+    timeline.wait_done()
     assert control_plane.import_complete(timeline) == [None]
     timeline.assert_equals(import_bucket)
