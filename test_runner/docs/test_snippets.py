@@ -9,7 +9,13 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-EXAMPLES = sorted((ROOT / "docs" / "examples").glob("test_*.py"))
+_FOLDER = ROOT / "docs" / "examples"
+EXAMPLES = [
+    *sorted(_FOLDER.glob("test_*.py")),
+    *(_FOLDER / "jobs" / f"test_{n}.py" for n in ("loader", "orders")),
+]
+"""Shown whole; those of other programs are not."""
+SOURCES = [*EXAMPLES, _FOLDER / "jobs" / "loader.py"]
 PAGES = [
     *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")),
     *sorted((ROOT / "docs").glob("*.md")),
@@ -36,7 +42,7 @@ def contains(example: str, paragraph: str) -> bool:
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_python_is_tested(page: Path) -> None:
-    texts = {example.name: example.read_text() for example in EXAMPLES}
+    texts = {example.name: example.read_text() for example in SOURCES}
     for block in _BLOCK.findall(page.read_text()):
         assert any(all(contains(text, p) for p in paragraphs(block)) for text in texts.values()), (
             f"{page.name} shows Python that no file of docs/examples has:\n{block}"

@@ -9,8 +9,10 @@ from pathlib import Path
 import pytest
 
 from reattach.api.effects import Front, NameRule
+from reattach.api.history import load
 from reattach.fixtures.explore.explorer import Explorer
 from reattach.fixtures.explore.plugin import DidNotSurvive, NothingObserved, Replay
+from reattach.fixtures.judge.by_subject import judge
 from reattach.fixtures.processes import shared_launcher
 from reattach.fixtures.subjects.command import Command, JobBucket
 from reattach.fixtures.subjects.command.attempt import Job
@@ -81,10 +83,12 @@ def test_a_bug_is_reduced_to_the_interruptions_it_needs(
     assert len(first_failure(explorer)) == steps
 
 
-def test_a_failure_is_repeated_by_its_text(copier: MakeCopier, replay: Replay) -> None:
+def test_a_failure_is_repeated_by_its_text(copier: MakeCopier, replay: Replay, test_output_dir: Path) -> None:
     step = f"at {PUT} checkpoint #1, after: kill job"
     with pytest.raises(DidNotSurvive, match=r"wrong result: .* items \[0, 1\] are lost"):
         replay(copier("checkpoint first"), step)
+    kept = next(test_output_dir.glob("replay/*/history.jsonl"))
+    assert "wrong result: it says that it is done: items [0, 1]" in judge(load(kept)).report()
     replay(copier(), step)
     with pytest.raises(
         NothingObserved, match="step 1, at 'job > s3: put checkpoin #9', never happened; the nea"

@@ -81,6 +81,12 @@ def test_pieces_of_a_copy_are_crash_points_if_they_are_asked_for(
     assert explorer.report.coverage.numbers()[1:] == (0, 0)
 
 
+def test_a_plan_is_for_the_next_test_run_too(loader: MakeLoader) -> None:
+    """No port, database or folder of this one is in it."""
+    program = Path(sys.executable).name
+    assert loader("none").settings == {"command": f"{program} loader.py '{{target}}' {ROWS} {BATCH} none"}
+
+
 def run_cli(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "reattach.fixtures.cli", *arguments],

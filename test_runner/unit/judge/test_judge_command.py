@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from reattach.api.history import encode_line
+from reattach.api.history import Mark, encode_line
 from reattach.fixtures.cli.main import main
 from reattach.fixtures.judge.by_subject import judge
 from test_runner.unit.judge.story import Story, interrupted
@@ -37,6 +37,16 @@ def lost() -> Story:
     return story
 
 
+def checked(outcome: str) -> Callable[[], Story]:
+    def made() -> Story:
+        story = Story()
+        facts: dict[str, object] = {"rule": "wrong result", "outcome": outcome}
+        story.lines.append(Mark(at=story.now, what="checked", text="three rows are lost", facts=facts))
+        return story
+
+    return made
+
+
 @pytest.mark.parametrize(
     ("story", "code", "first"),
     [
@@ -44,6 +54,9 @@ def lost() -> Story:
         (wrong, 1, "fail    I3 forward only: shard 0000: completed = 4 was acknowledged"),
         (hidden, 3, "unknown I1 purity: cannot be seen (remote storage: it is a local directory)"),
         (Story, 0, "pass    witnessed"),
+        (checked("failed"), 1, "fail    wrong result: three rows are lost"),
+        (checked("unknown"), 3, "unknown wrong result: three rows are lost"),
+        (checked("survived"), 0, "pass    witnessed"),
         (lost, 3, "unknown witnessed: the witness could not record everything: the disk is full"),
     ],
 )
