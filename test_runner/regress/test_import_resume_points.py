@@ -20,6 +20,7 @@ from reattach.fixtures.imports.handle import (
 )
 from reattach.fixtures.neon_fixtures import NeonEnvBuilder, PageserverImportConfig
 from reattach.fixtures.remote_storage import RemoteStorageKind, available_remote_storages
+from reattach.fixtures.waiting import wait_until
 
 JOB_SIZE = 512 * 1024
 
@@ -199,8 +200,13 @@ def test_import_resume_creation_goes_on_without_its_client(
     env.world.add_steps([dies])
     with pytest.raises(requests.ConnectionError):
         env.start_import(import_bucket)
-    env.storage_controller.start()
 
+    def restarted() -> None:
+        """As soon as whoever started it has noticed that it has ended."""
+        assert not env.storage_controller.running
+        env.storage_controller.start()
+
+    wait_until(restarted)
     timeline = env.imports[-1]
     timeline.wait_done()
     assert control_plane.import_complete(timeline) == [None]
