@@ -93,6 +93,14 @@ def test_allure_has_it_on_the_test_itself(reported: Reported, test: str) -> None
     assert "picture.html" not in reported.of_fixtures()
 
 
+def test_allure_has_the_first_screen(reported: Reported) -> None:
+    """The cause and the test's own lines, and nothing of the library's source."""
+    details = reported.allure("test_fails")["statusDetails"]
+    trace = str(details["trace"])  # type: ignore[call-overload]
+    assert trace.startswith("E   ") and "it is drawn before the verdict" in trace.splitlines()[0]
+    assert "fixtures/" not in trace and ": pass 1: " in trace
+
+
 def test_logs_stay_with_the_fixture(reported: Reported) -> None:
     assert any(name.endswith("pageserver.log") for name in reported.of_fixtures())
 
