@@ -42,4 +42,5 @@ def dbos(python_with, target_postgres):
 
 
 def test_a_workflow_survives_every_crash(explore, dbos):
-    explore(dbos()).assert_survives_every_crash()
+    # The whole table takes some minutes: without a budget.
+    explore(dbos()).assert_survives_every_crash(budget=120)
