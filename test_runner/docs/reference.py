@@ -26,6 +26,8 @@ from test_runner.docs.variables import VARIABLES
 TARGET = ROOT / "docs" / "reference.md"
 POINTS = ROOT / "docs" / "points.md"
 
+WIDTH = 110
+
 HEAD = """\
 # Reference
 
@@ -66,8 +68,7 @@ def _fixtures() -> Iterator[str]:
     for name in FIXTURE_MODULES:
         for node in surface.read(name).fixtures:
             scope = next((s for s in ("session", "module") if f"scope='{s}'" in _decorated(node)), "function")
-            yield f"- **`{node.name}`**: `{_yielded(node)}`, per {scope}"
-            yield _described(node)
+            yield _entry(f"- **`{node.name}`**: `{_yielded(node)}`, per {scope}.", node)
 
 
 def _options() -> Iterator[str]:
@@ -100,8 +101,7 @@ def _sections() -> Iterator[str]:
 def _module(module: Module) -> Iterator[str]:
     yield f"\n### `{module.name}`\n"
     for function in module.functions:
-        yield f"- **`{surface.signature(function)}`**"
-        yield _described(function)
+        yield _entry(f"- **`{surface.signature(function)}`**", function)
     for node in module.classes:
         yield from _class(node)
     if module.unsupported:
@@ -116,14 +116,18 @@ def _class(node: ast.ClassDef) -> Iterator[str]:
         yield f"Fields: {', '.join(f'`{field}`' for field in fields)}.\n"
     for method in surface.methods(node):
         if ast.get_docstring(method):  # one without overrides a documented one
-            yield f"- **`{surface.signature(method)}`**"
-            yield _described(method)
+            yield _entry(f"- **`{surface.signature(method)}`**", method)
     if missing := surface.unsupported_methods(node):
         yield f"\nNot here, and says so when it is called: {', '.join(f'`{name}`' for name in missing)}."
 
 
-def _described(node: Function) -> str:
-    return indent(ast.get_docstring(node) or "", "  ")
+def _entry(head: str, node: Function) -> str:
+    """On one line if that is no longer than others."""
+    text = ast.get_docstring(node) or ""
+    first, _, rest = text.partition("\n")
+    if len(head) + 1 + len(first) > WIDTH:
+        return f"{head}\n{indent(text, '  ')}"
+    return f"{head} {first}\n{indent(rest, '  ')}".rstrip()
 
 
 def _decorated(node: Function) -> str:
