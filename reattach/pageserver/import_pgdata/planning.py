@@ -21,6 +21,17 @@ from reattach.pageserver.import_pgdata.tasks import cpu_threads, in_thread, run_
 
 log = logging.getLogger(__name__)
 
+_NEVER_EMPTY = {
+    1213: "pg_tablespace",
+    1247: "pg_type",
+    1249: "pg_attribute",
+    1255: "pg_proc",
+    1259: "pg_class",
+    1260: "pg_authid",
+    1262: "pg_database",
+}
+"""Mapped catalogs by oid."""
+
 
 async def list_pgdata(bucket: Bucket) -> list[BucketObject]:
     """Every object that an import could depend on."""
@@ -49,6 +60,8 @@ async def read_plan(
     """Plans the import of what was listed. Raises ObjectError for what cannot be imported."""
     # Thousands of relations take long enough for the event loop to notice.
     pgdata = await in_thread(cpu_threads(), read_listing, listed)
+    if len(pgdata.databases) == 1:
+        raise ObjectError(f"{contents.ROOT}base", "there is no database in it")
     for warning in pgdata.warnings:
         log.warning("%s", warning)
     check_extent(pgdata.slru, control_file)
@@ -73,6 +86,9 @@ async def _read_relmaps(bucket: Bucket, pgdata: PgData, pg_version: int) -> dict
 def _check_mapped(database: Database, files: DatabaseFiles, mapped: Mapping[int, int]) -> None:
     """Raises ObjectError for a relation without which the database could not be opened."""
     for oid, relnode in sorted(mapped.items()):
-        if (relnode, Fork.MAIN) not in files.forks:
+        path, segments = f"{database.directory}{relnode}", files.forks.get((relnode, Fork.MAIN))
+        if segments is None:
             reason = f"is missing, though {files.relmap.path} says that relation {oid} is there"
-            raise ObjectError(f"{database.directory}{relnode}", reason)
+            raise ObjectError(path, reason)
+        if oid in _NEVER_EMPTY and not segments[0].blocks:
+            raise ObjectError(path, f"is empty, and has been the catalog {_NEVER_EMPTY[oid]}")

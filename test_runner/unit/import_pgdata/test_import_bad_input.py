@@ -117,6 +117,16 @@ BAD_INPUT: dict[str, tuple[Spoil, str, str]] = {
         "pgdata/global/1262",
         "is missing, though pgdata/global/pg_filenode.map says that relation 1262 is there",
     ),
+    "an empty catalog": (
+        lambda d: d.write_pages("pgdata/base/5/16384", 0),
+        "pgdata/base/5/16384",
+        "is empty, and has been the catalog pg_class",
+    ),
+    "no database": (
+        lambda d: shutil.rmtree(d.root / "pgdata/base"),
+        "pgdata/base",
+        "there is no database in it",
+    ),
     "no transaction status": (remove("pgdata/pg_xact/0000"), "pgdata/pg_xact/0000", "is missing, though"),
     "no multixacts": (
         remove("pgdata/pg_multixact/offsets/000A"),
