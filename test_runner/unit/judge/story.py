@@ -142,6 +142,13 @@ class Story:
             body["deleted_at"] = "2025-01-01T00:00:00"
         return self.put(f"index_part.json-{self.generation:08x}", 999, body)
 
+    def bury(self) -> int:
+        """Says that the timeline is dead up to this generation."""
+        key = f"tenants/{self.shard}/deleted-timelines/{TIMELINE}-{self.generation:08x}"
+        of = EffectClass(self.pageserver, "s3", "put", "tombstone")
+        request: Attributes = {"operation": "PutObject", "bucket": BUCKET, "key": key, "size": 0}
+        return self._whole(self.arrive(of, Front.S3, request))
+
     def delete_objects(self, *names: str) -> int:
         of = EffectClass(self.pageserver, "s3", "delete")
         keys = [self.key(name) for name in names]

@@ -416,6 +416,31 @@ def something_comes_after_a_deletion() -> Story:
     return s
 
 
+def late_and_left(*, removed: bool = False) -> Story:
+    """Its shard moved while it stood still, and the timeline was deleted there."""
+    s = begun().jobs(1, 4)
+    s.pageserver = "pageserver_2"
+    s.attach(2)
+    s.ask(4)
+    s.bury()
+    s.index(deleted=True)
+    s.delete()
+    s.delete_objects(
+        *(f"{layer(job)}-00000001" for job in range(1, 5)),
+        "index_part.json-00000001",
+        "index_part.json-00000002",
+    )
+    s.delete(404)
+    s.pageserver, s.generation = "pageserver_1", 1
+    s.put_layer(5)
+    s.index([5])
+    if removed:
+        s.location("Detached")
+        s.delete_objects(f"{layer(5)}-00000001", "index_part.json-00000001")
+    s.mark("settled")
+    return s
+
+
 def leftovers() -> Story:
     s = interrupted()
     s.mark("settled")
@@ -549,6 +574,7 @@ LIES: list[tuple[str, Callable[[], Story], str]] = [
     ("I8", job_left_out_after_a_resume, "jobs 5 of 12 never ran after it resumed from 4"),
     ("I9", something_left_after_a_deletion, "is left (1 objects)"),
     ("I9", something_comes_after_a_deletion, "was written by pageserver_2 after shard 0000 was deleted"),
+    ("I9", late_and_left, "was written by pageserver_1 after shard 0000 was deleted"),
     ("I9", leftovers, "nothing names"),
     ("I10", never_ends, "failed 5 times since then"),
     ("I10", retries_without_end, "failed 40 times, and nothing else came of it"),
@@ -744,6 +770,10 @@ def old_layers_cleaned_up() -> Story:
     return s
 
 
+def late_after_a_deletion_and_gone() -> Story:
+    return late_and_left(removed=True)
+
+
 def too_late_and_cleaned_up() -> Story:
     """Its shard moved while it stood still. It goes on, is told to detach, and removes what nobody needs."""
     s = begun().jobs(1, 6)
@@ -822,6 +852,7 @@ HEALTHY = [
     deleted,
     old_layers_cleaned_up,
     too_late_and_cleaned_up,
+    late_after_a_deletion_and_gone,
     an_error_told,
     both_shards_done,
     told_again_after_a_crash,
