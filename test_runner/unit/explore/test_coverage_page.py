@@ -144,6 +144,13 @@ def test_one_file_without_a_network(failing: Explorer) -> None:
     assert not re.search(r"https?:|url\(|src=|@import", text)
 
 
+def test_rules_that_are_unknown_as_often_share_a_line() -> None:
+    unknown = {"I1": 3, "never happened": 1, "I2": 3}
+    table = Table(subject="x", settings={}, runs=4, interruptions=0, seconds=0, unknown=unknown, cells=[])
+    text = page(Results(table=table, failures=[], runs=[]))
+    assert "unknown in 3 runs: I1, I2<" in text and "unknown in 1 run: never happened<" in text
+
+
 def test_an_empty_exploration_has_a_page() -> None:
     table = Table(subject="<b>", settings={}, runs=0, interruptions=0, seconds=0, unknown={}, cells=[])
     assert "&lt;b&gt;, explored" in page(Results(table=table, failures=[], runs=[]))
