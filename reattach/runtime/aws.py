@@ -39,6 +39,14 @@ def explicit_endpoint(url: str) -> dict[str, object]:
     }
 
 
+def is_plain(endpoint: str | None) -> bool:
+    """Whether nothing is encrypted there.
+
+    Its client must not look for the certificates of this machine: where there are none it could not be made.
+    """
+    return endpoint is not None and endpoint.startswith("http://")
+
+
 def keep_credentials_only(environ: MutableMapping[str, str]) -> list[str]:
     """Removes what says anything about S3 but how to log in. Returns the names.
 

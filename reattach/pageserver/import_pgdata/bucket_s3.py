@@ -26,7 +26,7 @@ from reattach.pageserver.import_pgdata.config import ImportConfig
 from reattach.pageserver.import_pgdata.errors import ImportFailed, ObjectChanged, ObjectError, ObjectMissing
 from reattach.pageserver.import_pgdata.tasks import cpu_threads, in_thread, run_all
 from reattach.pageserver.layers.blobs import Buffer
-from reattach.runtime.aws import MissingCredentials, explicit_endpoint, require_credentials
+from reattach.runtime.aws import MissingCredentials, explicit_endpoint, is_plain, require_credentials
 from reattach.runtime.per_loop import per_loop
 
 if TYPE_CHECKING:
@@ -67,7 +67,8 @@ def _open_store(place: AwsS3, endpoint: str | None, stall_timeout: float) -> S3S
         config=where,  # type: ignore[arg-type]
         prefix=place.key.strip("/") or None,
         client_options={
-            "allow_http": endpoint is not None and endpoint.startswith("http://"),
+            "allow_http": is_plain(endpoint),
+            "allow_invalid_certificates": is_plain(endpoint),
             "timeout": REQUEST_TIMEOUT,
             "read_timeout": timedelta(seconds=stall_timeout),
         },

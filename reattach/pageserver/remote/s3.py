@@ -18,7 +18,7 @@ from reattach.pageserver.blocking import run_blocking
 from reattach.pageserver.config.remote_storage import S3Config
 from reattach.pageserver.remote.settled import settled
 from reattach.pageserver.remote.storage import ObjectInfo, ObjectNotFound, RemoteError, RemoteRefused
-from reattach.runtime.aws import explicit_endpoint, require_credentials
+from reattach.runtime.aws import explicit_endpoint, is_plain, require_credentials
 
 MIB = 1024 * 1024
 
@@ -46,7 +46,11 @@ class S3Storage:
         self._store = S3Store(
             config.bucket_name,
             config=where,  # type: ignore[arg-type]
-            client_options={"allow_http": True, "timeout": timedelta(seconds=config.timeout)},
+            client_options={
+                "allow_http": True,
+                "allow_invalid_certificates": is_plain(config.endpoint),
+                "timeout": timedelta(seconds=config.timeout),
+            },
             # Retrying is ours: what obstore repeats by itself, nobody sees.
             retry_config={"max_retries": 0, "retry_timeout": timedelta(seconds=config.timeout)},
         )

@@ -287,6 +287,16 @@ def test_the_environment_does_not_say_where_objects_are(
     s3_subject.import_and_activate()
 
 
+def test_a_machine_without_certificates(s3_subject: Subject, bucket_server: BucketServer) -> None:
+    """They are not needed where nothing is encrypted."""
+    pageserver = s3_subject.pageserver
+    pageserver.stop()
+    none = {"SSL_CERT_FILE": "/nonexistent", "SSL_CERT_DIR": "/nonexistent"}
+    pageserver.start(bucket_server.environment("pageserver") | none)
+    s3_subject.attach()
+    s3_subject.import_and_activate()
+
+
 def test_https(stopped_pageserver: PageserverProcess, port_distributor: PortDistributor) -> None:
     """The same routes, with the certificate of pageserver.toml."""
     server, port = stopped_pageserver, port_distributor.get_port()
