@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import shlex
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,16 +12,17 @@ import psutil
 from reattach.fixtures.ports import PortDistributor
 from reattach.fixtures.processes import Launcher, Process
 
-HERE = Path(__file__).parent
-WRITER = HERE / "writer.py"
+ROOT = Path(__file__).parents[3]
 
 
-def writer_arguments(items: int, how: str, folder: Path) -> list[str]:
-    """The options that make `writer.py` the job."""
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "seed").write_text("there before")
-    argv = [sys.executable, "-I", "-S", str(WRITER), "{bucket}", str(items), how]
-    return ["--command", shlex.join(argv), "--s3", str(folder)]
+def job(how: str) -> list[str]:
+    """The options that make a job in memory the job: "right" or "early"."""
+    return ["--subject", f"test_runner.regress.campaign.cheap:{how}"]
+
+
+def environment() -> dict[str, str]:
+    """In which the job is found."""
+    return {**os.environ, "PYTHONPATH": str(ROOT)}
 
 
 class Machines:
@@ -80,11 +81,13 @@ class Machines:
     def campaign(self, arguments: Sequence[str], log: Path) -> Process:
         """A client."""
         argv = [sys.executable, "-m", "reattach.fixtures.cli", "campaign", *arguments]
-        return self._launcher.start("campaign", argv, log_path=log, cwd=self._folder)
+        return self._launcher.start("campaign", argv, log_path=log, cwd=self._folder, env=environment())
 
     def _dask(self, name: str, arguments: Sequence[str]) -> Process:
         argv = [sys.executable, "-m", "dask", *arguments]
-        return self._launcher.start(name, argv, log_path=self._folder / f"{name}.log", cwd=self._folder)
+        return self._launcher.start(
+            name, argv, log_path=self._folder / f"{name}.log", cwd=self._folder, env=environment()
+        )
 
     def end(self) -> None:
         """Ends all of them."""
