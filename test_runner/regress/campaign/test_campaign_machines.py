@@ -202,6 +202,7 @@ def test_it_survives_every_crash(
     assert [tried.failure.text() for tried in explorer.runs() if tried.failure is not None] == []
     hit, unreachable, untried = explorer.report.coverage.numbers()
     assert (unreachable, untried) == (0, 0)
-    # Before and after each commit: of the tables, the uninterrupted run, each plan.
-    assert hit == 3 * (2 + plans)
+    # Before, before and carried out, and after each commit: of the tables, of what the uninterrupted run did,
+    # and of results, which may come together.
+    assert hit in (3 * 3, 3 * 4)
     print(explorer.report.summary())  # noqa: T201  (shown with the test)
