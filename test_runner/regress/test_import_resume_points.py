@@ -208,6 +208,6 @@ def test_import_resume_creation_goes_on_without_its_client(
 
     wait_until(restarted)
     timeline = env.imports[-1]
-    timeline.wait_done()
+    timeline.wait_done(timeout=20)
     assert control_plane.import_complete(timeline) == [None]
     timeline.assert_equals(import_bucket)
