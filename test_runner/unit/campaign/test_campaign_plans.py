@@ -10,8 +10,10 @@ import pytest
 
 from reattach.api.plan import Plan
 from reattach.fixtures.campaign.plans import alone, by_chance, wanted
-from reattach.fixtures.campaign.records import Table
+from reattach.fixtures.campaign.records import Run, Table
+from reattach.fixtures.campaign.tally import Tally
 from reattach.fixtures.explore.random_plans import MAX_STEPS
+from reattach.fixtures.subjects.port import Outcome
 from test_runner.unit.campaign.room import Room
 from test_runner.unit.explore.fake import FakeJob
 
@@ -67,3 +69,15 @@ def test_a_table_is_all_that_plans_are_made_of(table: Table) -> None:
     """It is what is kept: read back, it makes the same."""
     again = msgspec.json.decode(msgspec.json.encode(table), type=Table)
     assert digests(list(islice(wanted(again, 1, 30), 30))) == digests(list(wanted(table, 1, 30)))
+
+
+def test_what_is_missed_in_a_run_of_its_own_is_unreachable_until_it_is_hit(table: Table) -> None:
+    tally = Tally.of(table)
+    digest, cell = next(iter(alone(table).items()))
+    rules = ("never happened",)
+    tally.add(Run(plan=digest, outcome=Outcome.UNKNOWN, rules=rules, seconds=1.0))
+    assert tally.coverage.unreachable == {cell: "it never happened in a run of its own"}
+    row = (cell.effect, cell.stage, cell.when, cell.action)
+    tally.add(Run(plan="another", outcome=Outcome.UNKNOWN, rules=rules, seconds=1.0, cells=(row,)))
+    assert tally.coverage.state(cell) == "hit"
+    assert tally.unknown == {"never happened": 2}
