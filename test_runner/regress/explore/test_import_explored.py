@@ -34,7 +34,6 @@ def test_import_resume_created_by_a_controller_that_died(replay: Replay, neon_im
 
 
 @xfail_on_real(
-    "pageserver",
     "storage_controller",
     reason="a creation that is repeated after the end puts a new row there, for an import that nobody runs",
     raises=DidNotSurvive,
@@ -48,7 +47,6 @@ def test_import_resume_created_again_after_its_end(replay: Replay, neon_import: 
 
 
 @xfail_on_real(
-    "pageserver",
     "storage_controller",
     reason="progress of an old generation is recorded after a new one has asked for it, and data is lost",
     raises=DidNotSurvive,
