@@ -27,7 +27,7 @@ from test_runner.breakages import BREAKAGES, Breakage
 
 ROOT = Path(__file__).resolve().parent.parent
 
-TEST_SECONDS = 300
+TEST_SECONDS = 600
 EXPLORE_SECONDS = 120
 
 WHOLE = "import_resume"

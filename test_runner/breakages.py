@@ -370,7 +370,7 @@ BREAKAGES = [
                 "            await until_available(lambda: imports.finish(self._db, *key, error))\n            await self._notify(key, error)\n",
             ),
         ),
-        test=EXPLORED,
+        test="test_import_resume_controller_killed_at_its_last_write",
         says="I",
     ),
     Breakage(
@@ -386,8 +386,8 @@ BREAKAGES = [
         edits=(
             Edit(
                 TASK,
-                '        if self.recorded is None:\n            log.info("wipe the slate clean")\n            await self.target.wipe_layers()\n',
-                "        await self.target.wipe_layers()\n        if self.recorded is None:\n",
+                '        if self.recorded is None:\n            log.info("wipe the slate clean")\n',
+                '        if self.recorded is not None:\n            await self.target.wipe_layers()\n        if self.recorded is None:\n            log.info("wipe the slate clean")\n',
             ),
             Edit(
                 TASK,

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from test_runner.breakages import BREAKAGES
+from test_runner.breakages import BREAKAGES, Breakage
 
 ROOT = Path(__file__).resolve().parents[2]
 INVARIANTS = [f"I{number}" for number in range(1, 14)]
@@ -42,6 +42,13 @@ def test_named_tests_exist(page: str) -> None:
 def test_breakages_are_of_known_invariants() -> None:
     """What `./scripts/break --list` shows beside each breakage can be looked up."""
     assert {breakage.invariant for breakage in BREAKAGES} <= set(INVARIANTS)
+
+
+@pytest.mark.parametrize("breakage", BREAKAGES, ids=lambda breakage: breakage.name)
+def test_breakages_fit_the_engine(breakage: Breakage) -> None:
+    """A breakage that no longer applies proves nothing."""
+    for edit in breakage.edits:
+        assert (ROOT / edit.file).read_text().count(edit.old) == 1, edit
 
 
 def read(path: str) -> str:

@@ -10,7 +10,7 @@ from reattach.fixtures.subjects.command import Command
 WORKFLOW = Path(__file__).with_name("dbos_workflow.py")
 ITEMS = 5
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.programs, pytest.mark.timeout(1800)]
 
 
 @pytest.fixture

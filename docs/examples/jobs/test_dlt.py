@@ -27,7 +27,7 @@ NAMES = [
 AFTER_ROWS = "at dlt > target: commit insert loaded.numbers #1, after: kill dlt"
 AFTER_STATE = "at dlt > target: commit insert loaded._dlt_pipeline_state #1, after: kill dlt"
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.programs, pytest.mark.timeout(1800)]
 
 
 @pytest.fixture

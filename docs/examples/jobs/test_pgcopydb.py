@@ -17,7 +17,7 @@ NAMES = [
     NameRule(front=Front.POSTGRES, method="commit", target="create table .*", verb="commit", subject="tables")
 ]
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.programs, pytest.mark.timeout(1800)]
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from reattach.fixtures.subjects.command import Command
 UPLOADS = Path(__file__).with_name("uploads.py")
 FILES = {"a.bin": 11 << 20, "b.bin": 11 << 20, "c.txt": 100}
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.programs, pytest.mark.timeout(1800)]
 
 
 @pytest.fixture

@@ -77,3 +77,11 @@ def test_import_resume_attached_again_while_its_pageserver_starts(
         "at pageserver_1 > storage_controller: re-attach +1, after: detach and attach",
         "at pageserver_1 > storage_controller: post status 0000 +1, before: kill pageserver_1",
     )
+
+
+def test_import_resume_controller_killed_at_its_last_write(replay: Replay, neon_import: MakeImport) -> None:
+    """I7: by then the control plane knows, and nobody has to tell it any more."""
+    replay(
+        neon_import(),
+        "at storage_controller > postgres: commit *delete timeline_im* +1, after: kill storage_controller",
+    )
