@@ -422,7 +422,7 @@ BREAKAGES = [
             ),
         ),
         test=EXPLORED,
-        says="I",
+        says="I4",
     ),
     Breakage(
         name="read-the-oldest-index",
@@ -439,7 +439,7 @@ BREAKAGES = [
     ),
     Breakage(
         name="start-again-after-the-end",
-        invariant="I6",
+        invariant="I3",
         edits=(
             Edit(
                 TASK,
@@ -453,6 +453,24 @@ BREAKAGES = [
             ),
         ),
         test=EXPLORED,
+        says="I3",
+    ),
+    Breakage(
+        name="report-progress-after-done",
+        invariant="I6",
+        edits=(
+            Edit(
+                TASK,
+                "        await self.upcalls.put_status(Done())\n",
+                "        await self.upcalls.put_status(Done())\n        await self.upcalls.put_status(InProgress(progress))\n        await self.upcalls.put_status(Done())\n",
+            ),
+            Edit(
+                TRANSITIONS,
+                "        return Transition.REJECT_TERMINAL\n",
+                "        return Transition.STORE\n",
+            ),
+        ),
+        test=KILLED,
         says="I6",
     ),
 ]

@@ -212,6 +212,13 @@ def stale_called_valid() -> Story:
     return s
 
 
+def started_again_in_the_same_generation() -> Story:
+    s = begun().jobs(1, 4)
+    s.kill()
+    s.re_attach(1)
+    return s
+
+
 def deleted_unasked() -> Story:
     s = resumed().jobs(5, 8)
     s.delete_objects(f"{layer(5)}-00000001")
@@ -551,6 +558,7 @@ LIES: list[tuple[str, Callable[[], Story], str]] = [
     ("I4", stale_report_accepted, "accepted after generation 2 had been given out"),
     ("I4", recorded_after_the_next_has_asked, "after generation 2 had been told completed = 4"),
     ("I4", stale_called_valid, "accepted after generation 2 had been given out"),
+    ("I4", started_again_in_the_same_generation, "in generation 1, which had been given out before"),
     ("I4", deleted_unasked, "nobody had been told that its generation was valid"),
     ("I5", job_read_again, "read again for job 4, and completed = 4 was recorded"),
     ("I5", job_written_again, "wrote the layer of job 3"),
