@@ -15,11 +15,14 @@ from reattach.fixtures.imports.handle import (
     BEFORE_ACTIVATION,
     BEFORE_DONE,
     BEFORE_FIRST_JOB,
+    ImportFailed,
     Point,
     after_job,
 )
 from reattach.fixtures.neon_fixtures import NeonEnvBuilder, PageserverImportConfig
 from reattach.fixtures.remote_storage import RemoteStorageKind, available_remote_storages
+from reattach.fixtures.skips import xfail_on_real
+from reattach.fixtures.stores.s3 import S3Storage
 from reattach.fixtures.waiting import wait_until
 
 JOB_SIZE = 512 * 1024
@@ -211,3 +214,25 @@ def test_import_resume_creation_goes_on_without_its_client(
     timeline.wait_done(timeout=20)
     assert control_plane.import_complete(timeline) == [None]
     timeline.assert_equals(import_bucket)
+
+
+@xfail_on_real(
+    "pageserver", reason="Done is told without a look at what earlier checkpoints left", raises=ImportFailed
+)
+def test_import_resume_looks_at_its_layers_before_done(
+    neon_env_builder: NeonEnvBuilder, import_bucket: ImportBucket
+) -> None:
+    """I2: an object of a checkpoint has gone from remote storage meanwhile; Done is not told without it."""
+    neon_env_builder.pageserver_import_config = PageserverImportConfig(4, JOB_SIZE, 4)
+    env = neon_env_builder.init_start()
+    timeline = env.start_import(import_bucket, hold=after_job(8))
+    timeline.wait_at(after_job(8))
+    storage = env.pageserver_remote_storage
+    assert isinstance(storage, S3Storage)
+    objects = storage.timeline_objects(timeline.shards[0], timeline.timeline_id)
+    layer = next(entry.key for entry in objects if "index_part" not in entry.key)
+    storage.client.delete_object(Bucket=storage.bucket_name, Key=layer)
+    env.pageserver.allowed_errors.append(".*(task failed|is not in remote storage|lacks).*")
+    env.storage_controller.allowed_errors.append(".*Timeline import completed with shard errors.*")
+    timeline.release(after_job(8))
+    assert layer.rpartition("/")[2][:40] in timeline.wait_failed()
