@@ -55,7 +55,7 @@ KILLED = history(
 
 def test_every_interruption_is_told_once() -> None:
     assert [one.label for one in interruptions(KILLED)] == [
-        "SIGKILL loader (step 1) before loader > s3: put a #1",
+        "SIGKILL loader before loader > s3: put a #1",
         "detached by policy",
         "loader ended by itself",
     ]
@@ -68,7 +68,7 @@ def test_a_step_is_called_by_what_it_did_and_where() -> None:
         Happened(at=0.3, step=4, effect=1, phase=Phase.AFTER, do=("lose answer",)),
     )
     (one,) = interruptions(lines)
-    assert (one.label, one.effect) == ("lose answer (step 4) after loader > s3: put a #1", 1)
+    assert (one.label, one.effect) == ("lose answer after loader > s3: put a #1", 1)
 
 
 def test_who_tidies_up_interrupts_nothing() -> None:
