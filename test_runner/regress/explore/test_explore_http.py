@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from pathlib import Path
 
@@ -107,7 +108,7 @@ def shop(tmp_path: Path) -> Path:
 
 def test_on_the_command_line(shop: Path) -> None:
     """Found without a check, by what the server says that it has; and repeated by the plan's file."""
-    job = f"{sys.executable} {ORDERS} {{http}} without_key"
+    job = shlex.join([sys.executable, str(ORDERS), "{http}", "without_key"])
     arguments = ["--command", job, "--http", "shop.py", "--fault", "network"]
     explored = run_cli("explore", *arguments, "--output", "out", cwd=shop.parent)
     assert explored.returncode == 1, explored.stdout + explored.stderr
@@ -131,7 +132,12 @@ def test_on_the_command_line(shop: Path) -> None:
 def test_a_file_that_says_nothing_is_told(shop: Path, text: str, says: str) -> None:
     shop.write_text(text)
     ended = run_cli(
-        "explore", "--command", f"{sys.executable} x {{http}}", "--http", "shop.py", cwd=shop.parent
+        "explore",
+        "--command",
+        shlex.join([sys.executable, "x", "{http}"]),
+        "--http",
+        "shop.py",
+        cwd=shop.parent,
     )
     assert ended.returncode == 2
     assert says in " ".join(ended.stderr.split())

@@ -45,11 +45,20 @@ def test_a_rule_that_nobody_meets_is_told(replay: Replay, neon_import: MakeImpor
 def test_import_survives_what_chance_brings(
     neon_import: MakeImport, test_output_dir: Path, number: int | range
 ) -> None:
-    """I2, I5, I7, I8, I9, I10: nothing is lost, wrong, told twice, or stuck. See `reattach soak`."""
-    for one in [number] if isinstance(number, int) else number:
+    """I2, I5, I7, I8, I9, I10: nothing is lost, wrong, told twice, or stuck. See `reattach soak`.
+
+    What chance has planned may do nothing, as a kill of what is down already. That shows nothing.
+    """
+    numbers = [number] if isinstance(number, int) else number
+    showed_nothing = 0
+    for one in numbers:
         plan = plan_by_chance(7, one)
         subject = neon_import(**msgspec.to_builtins(msgspec.convert(plan.settings, ImportLine)))
-        replay_plan(subject, plan, test_output_dir / "soak")
+        try:
+            replay_plan(subject, plan, test_output_dir / "soak")
+        except NothingObserved:
+            showed_nothing += 1
+    assert showed_nothing <= len(numbers) // 3
 
 
 def test_an_import_has_not_ended_while_somebody_moves_its_shards(
