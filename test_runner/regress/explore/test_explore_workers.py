@@ -32,6 +32,20 @@ def test_together_they_hit_every_cell(tmp_path: Path) -> None:
     assert [path.name for path in (tmp_path / "reattach-explore").iterdir() if "worker" in path.name] == []
 
 
+def test_again_in_the_same_folder_beside_what_is_the_users(tmp_path: Path) -> None:
+    mine = tmp_path / "reattach-explore/worker-1/mine"
+    mine.parent.mkdir(parents=True)
+    mine.write_text("of the user")
+    code, said = explore(tmp_path, "", "--check", "true", "--budget", "2")
+    assert code == 0, said
+    (tmp_path / "empty").rmdir()
+    code, said = explore(tmp_path, "", "--check", "true", "--budget", "2")
+    assert code == 0, said
+    assert mine.read_text() == "of the user"
+    runs = {run.name[:2] for run in load_results(tmp_path / "reattach-explore/explore").runs}
+    assert runs == {"1-", "2-", "3-", "4-"}
+
+
 def test_a_failure_of_either_is_told_with_its_test(tmp_path: Path) -> None:
     code, said = explore(tmp_path, "checkpoint first")
     assert code == 1, said
