@@ -6,11 +6,13 @@ import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from xml.etree import ElementTree
 
 import pytest
 
 from reattach.fixtures.explore.results import load_results
+from reattach.fixtures.pytest_plugin.modules import FIXTURES
 from test_runner.regress.guest.project import Project, Run
 
 ROOT = Path(__file__).parents[2]
@@ -59,11 +61,14 @@ class Reported:
     def page(self, attachment: dict[str, object]) -> str:
         return (self.root / "allure" / str(attachment["source"])).read_text()
 
+    def fixtures(self) -> list[dict[str, Any]]:
+        """Begins and ends of fixtures."""
+        containers = [json.loads(p.read_text()) for p in (self.root / "allure").glob("*-container.json")]
+        return [end for one in containers for end in [*one.get("befores", []), *one.get("afters", [])]]
+
     def of_fixtures(self) -> list[str]:
         """Names of what is attached to fixtures."""
-        containers = [json.loads(p.read_text()) for p in (self.root / "allure").glob("*-container.json")]
-        ends = [end for one in containers for end in [*one.get("befores", []), *one.get("afters", [])]]
-        return [attachment["name"] for end in ends for attachment in end.get("attachments", [])]
+        return [attachment["name"] for end in self.fixtures() for attachment in end.get("attachments", [])]
 
     def properties(self, test: str) -> list[tuple[str, str]]:
         """Of the test in JUnit's file."""
@@ -99,6 +104,20 @@ def test_allure_has_the_first_screen(reported: Reported) -> None:
     trace = str(details["trace"])  # type: ignore[call-overload]
     assert trace.startswith("E   ") and "it is drawn before the verdict" in trace.splitlines()[0]
     assert "fixtures/" not in trace and ": pass 1: " in trace
+    causes = [line[4:] for line in trace.splitlines() if line.startswith("E   ")]
+    assert details["message"] == "\n".join(causes), "what Allure shows first"  # type: ignore[call-overload]
+
+
+def test_allure_shows_what_a_test_author_knows(reported: Reported) -> None:
+    """No fixture of the library's machinery, unless it went wrong or has something attached."""
+    parameters = [(one["name"], one["value"]) for one in reported.allure("test_fails")["parameters"]]
+    assert [(name, value.isdecimal()) for name, value in parameters] == [("PostgreSQL", True)]
+    ends = reported.fixtures()
+    names = {end["name"] for end in ends}
+    assert {"neon_env_builder", "import_bucket", "output_dir::1"} <= names
+    assert not [name for name in names if str(name).startswith("_reattach")]
+    with_lambda = {str(name).partition("::")[0] for name in names if str(name).endswith("::<lambda>")}
+    assert not with_lambda & FIXTURES
 
 
 def test_logs_stay_with_the_fixture(reported: Reported) -> None:
@@ -120,7 +139,7 @@ def test_a_failing_test_names_its_picture(reported: Reported) -> None:
 
 
 def test_an_exploration_has_its_table_in_allure(reported: Reported) -> None:
-    """A step for each plan, with the picture of each new failure; no link that leads out of the report."""
+    """A step for each plan, with its own, and the picture of each new failure; no link that leads out of it."""
     result = reported.allure("test_explored")
     (table,) = [one for one in result["attachments"] if one["name"] == "coverage.html"]
     page = reported.page(table)
@@ -129,6 +148,9 @@ def test_an_exploration_has_its_table_in_allure(reported: Reported) -> None:
     failures = load_results(folder).failures
     pictures = [one for step in result["steps"] for one in step.get("attachments", [])]  # type: ignore[attr-defined]
     assert len(pictures) == len(failures) > 0
+    for step in result["steps"]:
+        assert re.fullmatch(r"plan [0-9a-f]{16}: (survived|wrong result: .*)", str(step["name"]))
+        assert all(str(one["name"]).startswith("at job > store: ") for one in step["steps"])  # type: ignore[attr-defined]
     assert "coverage.html" not in reported.of_fixtures()
 
 
