@@ -20,7 +20,7 @@ from reattach.fixtures.cli.points import page
 from reattach.fixtures.pytest_plugin import entry
 from reattach.fixtures.pytest_plugin.modules import FIXTURE_MODULES
 from test_runner.docs import surface
-from test_runner.docs.surface import ROOT, SECTIONS, Function, Module
+from test_runner.docs.surface import ANSWERS, OF_THE_LIBRARY, ROOT, SECTIONS, Function, Module
 from test_runner.docs.variables import VARIABLES
 
 TARGET = ROOT / "docs" / "reference.md"
@@ -33,7 +33,7 @@ HEAD = """\
 
 Written by `./scripts/reference` from docstrings; change those, not this page. Fixtures and options come with
 the plugin: a test names a fixture as an argument and imports nothing. Sizes are bytes and times seconds, if a
-name does not say otherwise.
+name does not say otherwise. What returns nothing is shown without a result.
 """
 
 
@@ -64,11 +64,11 @@ def reference() -> str:
 
 
 def _fixtures() -> Iterator[str]:
-    yield "## Fixtures\n"
+    yield "## Fixtures\n\nOf the test's own, if they are not per session.\n"
     for name in FIXTURE_MODULES:
         for node in surface.read(name).fixtures:
-            scope = next((s for s in ("session", "module") if f"scope='{s}'" in _decorated(node)), "function")
-            yield _entry(f"- **`{node.name}`**: `{_yielded(node)}`, per {scope}.", node)
+            shared = ", per session" if "scope='session'" in _decorated(node) else ""
+            yield _entry(f"- **`{node.name}`**: `{_yielded(node)}`{shared}.", node)
 
 
 def _options() -> Iterator[str]:
@@ -95,27 +95,33 @@ def _sections() -> Iterator[str]:
     for title, names in SECTIONS.items():
         yield f"\n## {title}"
         for name in names:
-            yield from _module(surface.read(name))
+            yield from _module(surface.read(name), OF_THE_LIBRARY.get(name, frozenset()))
+    yield "\n## Answers\n"
+    yield f"Calls that answer JSON have it typed, in {' and '.join(f'`{name}`' for name in ANSWERS)}."
+    yield "Both servers describe it at `/openapi.json`, too."
 
 
-def _module(module: Module) -> Iterator[str]:
+def _module(module: Module, hidden: frozenset[str]) -> Iterator[str]:
     yield f"\n### `{module.name}`\n"
     for function in module.functions:
-        yield _entry(f"- **`{surface.signature(function)}`**", function)
+        if function.name not in hidden:
+            yield _entry(f"- **`{surface.signature(function)}`**", function)
     for node in module.classes:
-        yield from _class(node)
+        if node.name not in hidden:
+            yield from _class(node, hidden)
     if module.unsupported:
         yield f"\nNot here, and says so when it is called: {', '.join(f'`{n}`' for n in module.unsupported)}."
 
 
-def _class(node: ast.ClassDef) -> Iterator[str]:
+def _class(node: ast.ClassDef, hidden: frozenset[str]) -> Iterator[str]:
     bases = [ast.unparse(base) for base in node.bases]
     yield f"\n#### `{node.name}`" + (f" ({', '.join(f'`{base}`' for base in bases)})" if bases else "") + "\n"
     yield (ast.get_docstring(node) or "") + "\n"
     if fields := surface.fields(node):
         yield f"Fields: {', '.join(f'`{field}`' for field in fields)}.\n"
     for method in surface.methods(node):
-        if ast.get_docstring(method):  # one without overrides a documented one
+        # One without a docstring overrides a documented one.
+        if ast.get_docstring(method) and f"{node.name}.{method.name}" not in hidden:
             yield _entry(f"- **`{surface.signature(method)}`**", method)
     if missing := surface.unsupported_methods(node):
         yield f"\nNot here, and says so when it is called: {', '.join(f'`{name}`' for name in missing)}."

@@ -16,6 +16,14 @@ SECTIONS: dict[str, tuple[str, ...]] = {
         "reattach.fixtures.imports.invariants",
         "reattach.fixtures.imports.bucket",
     ),
+    "Explorations": (
+        "reattach.fixtures.explore.plugin",
+        "reattach.fixtures.subjects.neon.subject",
+        "reattach.fixtures.subjects.command.subject",
+        "reattach.fixtures.subjects.command.parts",
+        "reattach.fixtures.subjects.command.http",
+    ),
+    "The witness": ("reattach.fixtures.witness.world",),
     "Control plane": ("reattach.fixtures.control_plane",),
     "Mock S3": (
         "reattach.fixtures.bucket.server",
@@ -39,7 +47,6 @@ SECTIONS: dict[str, tuple[str, ...]] = {
         "reattach.fixtures.pageserver.http_tenants",
         "reattach.fixtures.pageserver.http_timelines",
         "reattach.fixtures.pageserver.http_models",
-        "reattach.fixtures.pageserver.answers",
         "reattach.fixtures.http_options",
         "reattach.fixtures.pageserver.common_types",
         "reattach.fixtures.pageserver.utils",
@@ -52,7 +59,6 @@ SECTIONS: dict[str, tuple[str, ...]] = {
         "reattach.fixtures.storage_controller.nodes",
         "reattach.fixtures.storage_controller.safekeepers",
         "reattach.fixtures.storage_controller.types",
-        "reattach.fixtures.storage_controller.answers",
         "reattach.fixtures.storage_controller.import_rows",
         "reattach.fixtures.storage_controller_proxy",
     ),
@@ -85,6 +91,50 @@ SECTIONS: dict[str, tuple[str, ...]] = {
     ),
 }
 """The modules of the reference, by its headings."""
+
+ANSWERS = ("reattach.fixtures.pageserver.answers", "reattach.fixtures.storage_controller.answers")
+"""The JSON that servers answer, typed. The reference names the modules only."""
+
+OF_THE_LIBRARY: dict[str, frozenset[str]] = {
+    f"reattach.fixtures.{module}": frozenset(names.split())
+    for module, names in {
+        "imports.handle": "ImportTimeline.announce",
+        "imports.run": "ImportPass.describe",
+        "explore.plugin": "Options Replay replay_plan workers",
+        "subjects.neon.subject": "NeonImport",
+        "subjects.command.subject": "Command.done_again",
+        "subjects.command.parts": "Part",
+        "subjects.command.http": "JobHttp.reset",
+        "witness.world": "World.listen World.add_client World.process_starting World.process_started "
+        "World.process_signalled World.process_ended World.label World.release_command World.finish",
+        "control_plane": "HasTimeline ControlPlane.keep_to_itself",
+        "bucket.server": "BucketServer.finish_test",
+        "bucket.faults": "describe_rule FaultBuilder.describe Faults.add Faults.finish",
+        "bucket.request_log": "RequestLog.forget",
+        "env.builder": "NeonEnvBuilder.findings",
+        "env.env": "NeonEnv.has_database NeonEnv.release_database NeonEnv.service_environment "
+        "NeonEnv.first_death NeonEnv.create_initial_tenant",
+        "env.config": "availability_zone base_config apply_override write_workdir read_config write_config",
+        "env.capabilities": "why_missing",
+        "env.service": "Service.note_death Service.findings",
+        "http_options": "direct_session",
+        "pageserver.http_session": "error_message ApiSession.send",
+        "pageserver.http_models": "InMemoryLayerInfo.from_json HistoricLayerInfo.from_json "
+        "LayerMapInfo.from_json ScanDisposableKeysResponse.from_json TenantConfig.from_json "
+        "TimelinesInfoAndOffloaded.from_json",
+        "storage_controller.server": "NeonStorageController.close_import_rows "
+        "NeonProxiedStorageController.assert_no_errors NeonProxiedStorageController.findings",
+        "storage_controller.types": "ShardPlacement.from_dump Placement.to_dict ShardPlacement.to_dict",
+        "storage_controller.import_rows": "ImportRow.to_json",
+        "storage_controller_proxy": "StorageControllerProxy.forward",
+        "postgres.protocol": "first_column",
+        "postgres.distributions": "possible_lenders arrange",
+        "process.launcher": "Launcher.keep_running",
+        "process.process": "last_lines Process.last_word",
+        "waiting": "watching check_watched",
+    }.items()
+}
+"""For other modules of the library: no test calls them, and the reference does not list them."""
 
 NEW_MODULES = tuple(
     module for section in ("Imports", "Control plane", "Mock S3", "Endpoints") for module in SECTIONS[section]
@@ -152,11 +202,16 @@ def fields(node: ast.ClassDef) -> list[str]:
 
 
 def signature(node: Function) -> str:
-    """`name(parameters) -> result`, or `name: result` for a property."""
+    """`name(parameters) -> result`, without `-> None`; `name: result` for a property.
+
+    The parameters of a call that is as another stand there.
+    """
     result = ast.unparse(node.returns) if node.returns is not None else "?"
     if {"property", "cached_property"} & set(decorators(node)):
         return f"{node.name}: {result}"
-    return f"{node.name}({', '.join(parameters(node))}) -> {result}"
+    as_another = (ast.get_docstring(node) or "").startswith("As `")
+    call = f"{node.name}({'…' if as_another else ', '.join(parameters(node))})"
+    return call if result == "None" else f"{call} -> {result}"
 
 
 def parameters(node: Function) -> Iterator[str]:

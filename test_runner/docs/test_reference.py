@@ -14,10 +14,10 @@ from reattach.fixtures.cli.points import page
 from reattach.fixtures.pytest_plugin.modules import FIXTURE_MODULES
 from test_runner.docs import surface
 from test_runner.docs.reference import POINTS, TARGET, reference
-from test_runner.docs.surface import NEW_MODULES, ROOT, SECTIONS
+from test_runner.docs.surface import ANSWERS, NEW_MODULES, OF_THE_LIBRARY, ROOT, SECTIONS
 from test_runner.docs.variables import VARIABLES
 
-MODULES = [module for modules in SECTIONS.values() for module in modules]
+MODULES = [module for modules in (*SECTIONS.values(), ANSWERS) for module in modules]
 
 _READ = re.compile(r"""environ(?:\.get\(|\[)\s*["'](\w+)["']|["'](\w+)["'] in os\.environ""")
 _OF_OTHERS = {"HOME", "LD_LIBRARY_PATH", "PYTEST_CURRENT_TEST", "PYTEST_XDIST_WORKER"}
@@ -38,6 +38,17 @@ def test_options_and_commands_are_listed() -> None:
 
 def test_points_are_up_to_date() -> None:
     assert POINTS.read_text() == page(), "run ./scripts/reference"
+
+
+@pytest.mark.parametrize("module", OF_THE_LIBRARY)
+def test_what_is_not_listed_is_there_and_no_test_calls_it(module: str) -> None:
+    source = surface.read(module)
+    there = {node.name for node in (*source.functions, *source.classes)}
+    there |= {f"{node.name}.{method.name}" for node in source.classes for method in surface.methods(node)}
+    assert there >= OF_THE_LIBRARY[module]
+    examples = "".join(file.read_text() for file in (ROOT / "docs" / "examples").rglob("*.py"))
+    called = [n for n in OF_THE_LIBRARY[module] if re.search(rf"\b{n.rpartition('.')[2]}\(", examples)]
+    assert not called
 
 
 @pytest.mark.parametrize("name", MODULES)

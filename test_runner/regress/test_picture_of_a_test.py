@@ -111,7 +111,7 @@ def test_allure_has_the_first_screen(reported: Reported) -> None:
 def test_allure_shows_what_a_test_author_knows(reported: Reported) -> None:
     """No fixture of the library's machinery, unless it went wrong or has something attached."""
     parameters = [(one["name"], one["value"]) for one in reported.allure("test_fails")["parameters"]]
-    assert [(name, value.isdecimal()) for name, value in parameters] == [("PostgreSQL", True)]
+    assert [(name, str(value).isdecimal()) for name, value in parameters] == [("PostgreSQL", True)]
     ends = reported.fixtures()
     names = {end["name"] for end in ends}
     assert {"neon_env_builder", "import_bucket", "output_dir::1"} <= names
@@ -139,7 +139,7 @@ def test_a_failing_test_names_its_picture(reported: Reported) -> None:
 
 
 def test_an_exploration_has_its_table_in_allure(reported: Reported) -> None:
-    """A step for each plan, with its own, and the picture of each new failure; no link that leads out of it."""
+    """A step for each plan, with its own, and the picture of each new failure; no link leads out of it."""
     result = reported.allure("test_explored")
     (table,) = [one for one in result["attachments"] if one["name"] == "coverage.html"]
     page = reported.page(table)
