@@ -30,9 +30,10 @@ def answers(postgres: PgProtocol) -> dict[str, object]:
     return dict(zip(QUERIES, rows[len(settings) :], strict=True))
 
 
-@pytest.mark.parametrize("shard_count", [0, 4], ids=lambda count: f"{count}_shards")
 @pytest.mark.parametrize(
-    "tables", [50, pytest.param(MANY_TABLES, marks=pytest.mark.slow)], ids=lambda count: f"{count}_tables"
+    ("tables", "shard_count"),
+    [(50, 0), (50, 4), pytest.param(MANY_TABLES, 4, marks=pytest.mark.slow)],
+    ids=["50_tables-0_shards", "50_tables-4_shards", "many_tables-4_shards"],
 )
 def test_rich_cluster(
     neon_env_builder: NeonEnvBuilder,

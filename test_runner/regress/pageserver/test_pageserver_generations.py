@@ -11,35 +11,6 @@ from test_runner.regress.pageserver.one_pageserver import PageserverProcess
 from test_runner.regress.pageserver.subject import REL, Subject
 
 
-def test_detach_and_attach_while_importing(subject: Subject) -> None:
-    """I10: the next attachment finishes what the one before began; replaced layers go."""
-    pageserver = subject.pageserver
-    subject.attach()
-    for job in (3, 5, 9):
-        pageserver.failpoint(f"import-job-{job}-taken-pausable", "pause")
-        if job == 3:
-            subject.create_import()
-        pageserver.wait_log(f"at failpoint import-job-{job}-taken-pausable")
-        subject.detach()
-        assert not (pageserver.workdir / "tenants" / str(subject.tenant)).exists()
-        pageserver.call("GET", f"/v1/tenant/{subject.tenant}", expect=404)
-        pageserver.failpoint(f"import-job-{job}-taken-pausable", "off")
-        if job in (3, 5):
-            pageserver.failpoint(f"import-job-{5 if job == 3 else 9}-taken-pausable", "pause")
-        generation = subject.attach()
-    subject.wait_recorded()
-    subject.activate()
-    assert subject.get_page(REL.block(0)) == subject.source_page(0)
-    completed = [
-        call.body["status"]["InProgress"]["V1"]["completed"]
-        for call in pageserver.controller.called("timeline_import_status")
-        if call.body["status"] != "Done"
-    ]
-    assert completed == sorted(set(completed)), "I3: progress fell or was repeated"
-    pageserver.call("PUT", "/v1/deletion_queue/flush?execute=true")
-    subject.remote.assert_index_is_durable(generation)
-
-
 def test_the_old_attachment_is_fenced(subject: Subject, second: PageserverProcess) -> None:
     """I4: two nodes import at once; the stale one can neither report nor delete nor overwrite."""
     pageserver = subject.pageserver

@@ -65,33 +65,6 @@ def test_values_route(subject: Subject) -> None:
     assert b"".join(found[key] for key in sorted(found)) == subject.bucket.read(REL_PATH)
 
 
-def test_killed_between_checkpoints(subject: Subject) -> None:
-    """I2, I5, I10: killed after job 5 was taken, it goes on after job 4 with what is durable."""
-    pageserver = subject.pageserver
-    generation = subject.attach()
-    subject.import_until("import-job-5-taken-pausable")
-    progress = subject.recorded()["InProgress"]["V1"]
-    assert (progress["jobs"], progress["completed"]) == (JOBS, 4)
-    pageserver.kill()
-    remote = subject.remote
-    remote.assert_index_is_durable(generation)
-    assert len(remote.referenced(generation)) >= 4
-    before = len(pageserver.log_lines("import job .* started"))
-    pageserver.start()
-    subject.wait_recorded()
-    started = [
-        line.split("import job ")[1] for line in pageserver.log_lines("import job .* started")[before:]
-    ]
-    assert started == [f"{job}/{JOBS} started" for job in range(5, JOBS + 1)]
-    subject.activate()
-    assert_relation_is_there(subject)
-    pageserver.call("PUT", "/v1/deletion_queue/flush?execute=true")
-    remote.assert_index_is_durable(generation + 1)
-    # What was uploaded after the last index of a killed process is known to nobody; deletion removes it.
-    unknown = remote.layers() - remote.referenced(generation + 1)
-    assert all(name.endswith(f"-{generation:08x}") for name in unknown)
-
-
 def test_reset_in_the_same_generation(subject: Subject) -> None:
     """I10: layers that an earlier attachment wrote in this very generation are replaced, not an error."""
     pageserver = subject.pageserver

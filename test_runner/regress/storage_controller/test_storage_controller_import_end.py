@@ -88,16 +88,6 @@ def test_the_failpoint_before_the_notification_is_before_the_activation(cloud: C
     assert cloud.wait_told(timeline) is None
 
 
-def test_complete_import_is_finished_after_a_restart(cloud: Cloud) -> None:
-    """I7: the row is all that a new process needs."""
-    tenant = cloud.create_tenant()
-    timeline = cloud.create_import(tenant)
-    cloud.failpoint("timeline-import-pre-cplane-notification", "pause")
-    cloud.report(tenant, timeline, "Done")
-    cloud.restart_controller()
-    assert cloud.wait_told(timeline) is None
-
-
 def test_reports_during_start_do_not_finish_twice(cloud: Cloud) -> None:
     """Trap 18: upcalls while a starting controller takes up the import start no second finaliser."""
     tenant = cloud.create_tenant()
@@ -199,27 +189,6 @@ def test_shards_that_nobody_knew_end_the_import_with_an_error(cloud: Cloud) -> N
     cloud.execute("UPDATE timeline_imports SET shard_statuses = shard_statuses - '0102'")
     cloud.report(cloud.shards(tenant)[0], timeline, "Done")
     assert cloud.wait_told(timeline) == "Mismatched shard detected during import finalize: 0102"
-
-
-def test_detach_and_attach_keep_the_record(cloud: Cloud) -> None:
-    """I3, I10: an interrupted import goes on in its new generation from where it was."""
-    tenant = cloud.create_tenant(shards=2)
-    timeline = cloud.create_import(tenant)
-    for shard in cloud.shards(tenant):
-        cloud.report(shard, timeline, progress(4))
-    cloud.set_policy(tenant, "Detached")
-    cloud.wait_idle()
-    assert cloud.node(1).locations == {}
-    assert is_importing(cloud, tenant)
-    cloud.restart_controller()
-    cloud.set_policy(tenant, {"Attached": 0})
-    cloud.wait_idle()
-    for shard in cloud.shards(tenant):
-        assert cloud.issued(shard)[0] == 2
-        assert cloud.fetch(shard, timeline) == (200, progress(4))
-        assert cloud.report(shard, timeline, "Done", 1)[0] == 412
-        assert cloud.report(shard, timeline, "Done", 2)[0] == 200
-    assert cloud.wait_told(timeline) is None
 
 
 def test_a_lost_node_is_left_without_help(make_cloud: MakeCloud) -> None:

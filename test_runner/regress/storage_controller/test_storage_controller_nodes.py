@@ -74,16 +74,6 @@ def test_re_attach_resets_the_policy_the_same_everywhere(cloud: Cloud, before: s
     cloud.api.ok("POST", "/debug/v1/consistency_check")
 
 
-def test_a_restarted_pageserver_keeps_its_shards(cloud: Cloud) -> None:
-    tenant = cloud.create_tenant()
-    cloud.node(1).kill()
-    cloud.node(1).start()
-    cloud.wait_active(cloud.node(1))
-    cloud.wait_idle()
-    assert cloud.node(1).attached[tenant].generation == 2
-    assert cloud.issued(tenant) == (2, 1)
-
-
 def test_a_pageserver_that_lost_its_disk_gets_its_shards_again(cloud: Cloud) -> None:
     """I10: re-attach tells it of shards that it no longer has; they are sent to it."""
     tenant = cloud.create_tenant()

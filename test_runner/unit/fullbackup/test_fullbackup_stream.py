@@ -15,9 +15,7 @@ import pytest
 from reattach.api.key import BLCKSZ, DBDIR_KEY, GLOBALTABLESPACE_OID, KeyRange, RelTag, relmap_key
 from reattach.api.shard import ShardIdentity
 from reattach.fixtures.backup.restore import Restore, ShardsDisagree
-from reattach.fixtures.backup.source_files import LocalFiles
 from reattach.fixtures.backup.tar import TarReader
-from reattach.fixtures.compare import Placement, assert_same
 from reattach.pageserver.fullbackup.source import BackupError, PageSource
 from reattach.pageserver.fullbackup.stream import Backup, open_backup
 from test_runner.unit.fullbackup.directory_source import DirectorySource
@@ -44,33 +42,6 @@ def pgdata(tmp_path: Path) -> Path:
     return make_pgdata(tmp_path / "source")
 
 
-def test_i8_whole_timeline_extracts_to_the_source(pgdata: Path, tmp_path: Path) -> None:
-    """Any tar program reads it, and finds what the source has."""
-    tar = take(DirectorySource(pgdata))
-    with tarfile.open(fileobj=io.BytesIO(tar)) as archive:
-        # The argument of the same name came with 3.11.4.
-        archive.extraction_filter = getattr(tarfile, "data_filter", None)
-        archive.extractall(tmp_path / "copy")
-    assert_same(LocalFiles(pgdata), LocalFiles(tmp_path / "copy"), _nowhere)
-
-
-def test_has_what_a_server_needs(pgdata: Path) -> None:
-    found = members(take(DirectorySource(pgdata)))
-    for directory in ("pg_wal/archive_status", "pg_notify", "pg_logical/snapshots", "pg_twophase", "base/5"):
-        assert found[directory].isdir()
-        assert found[directory].mode == 0o700
-    assert found["base/5/PG_VERSION"].size == 3
-    assert found["pg_wal/000000010000000000000001"].size == 16 << 20
-    assert found["pg_wal/000000010000000000000001"].issparse()
-    assert list(found)[-1] == "global/pg_control"
-    assert "pg_wal/summaries" not in found
-    assert all(member.mtime == 1_700_000_000 for member in found.values())
-
-
-def test_version_17_has_wal_summaries(tmp_path: Path) -> None:
-    assert "pg_wal/summaries" in members(take(DirectorySource(make_pgdata(tmp_path, version=17))))
-
-
 def test_relation_of_several_segments(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("reattach.pageserver.fullbackup.plan.RELSEG_BLOCKS", 16)
     monkeypatch.setattr("test_runner.unit.fullbackup.directory_source.RELSEG_BLOCKS", 16)
@@ -80,19 +51,6 @@ def test_relation_of_several_segments(tmp_path: Path, monkeypatch: pytest.Monkey
     found = members(take(DirectorySource(pgdata)))
     sizes = {path: m.size // BLCKSZ for path, m in found.items() if path.startswith("base/5/2000")}
     assert sizes == relations
-
-
-@pytest.mark.parametrize("stripe_size", [1, 3, 16])
-@pytest.mark.parametrize("count", [2, 5])
-def test_i8_shards_put_together_are_the_source(
-    pgdata: Path, tmp_path: Path, count: int, stripe_size: int
-) -> None:
-    restore = Restore(tmp_path / "copy")
-    for number in range(count):
-        shard = ShardIdentity(number, count, stripe_size)
-        restore.add(TarReader([take(DirectorySource(pgdata, shard))]), str(shard.index))
-    restore.finish()
-    assert_same(LocalFiles(pgdata), LocalFiles(tmp_path / "copy"), _nowhere)
 
 
 def test_a_shards_tar_has_only_its_pages(pgdata: Path) -> None:
@@ -230,7 +188,3 @@ def test_buffers_are_few(pgdata: Path) -> None:
         return await count(await open_backup(DirectorySource(pgdata)))
 
     assert asyncio.run(run()) <= 8
-
-
-def _nowhere(_: object) -> Placement:
-    return Placement("0000", None)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from pathlib import Path
 
@@ -22,8 +21,6 @@ from reattach.witness.s3.blob import (
     open_spool_file,
 )
 from reattach.witness.s3.body import SPOOL_BYTES, BadBody, Receiver
-from reattach.witness.s3.digests import composite, digest
-from reattach.witness.s3.store import Checksum
 
 
 def content_of(blob: Blob, start: int = 0, end: int | None = None) -> bytes:
@@ -157,18 +154,3 @@ def test_file_blobs(tmp_path: Path) -> None:
     with pytest.raises(BlobChanged, match="No such file"):
         by_path.open(0, 1)
     assert open_files() == before
-
-
-def test_digests() -> None:
-    blob = JoinedBlob([MemoryBlob(b"hello "), MemoryBlob(b"world")])
-    found = digest(blob, ["CRC32", "CRC32C", "SHA1", "SHA256", "CRC64NVME"])
-    assert found.md5 == hashlib.md5(b"hello world").hexdigest()
-    assert found.checksums == {
-        "CRC32": "DUoRhQ==",
-        "CRC32C": "yZRlqg==",
-        "SHA1": "Kq5sNclPz7QV2+lfQIuc6R7oRu0=",
-        "SHA256": "uU0nuZNNPgilLlLX2n2r+sSE7+N6U4DukIj3rOLvzek=",
-    }
-    parts = [Checksum("CRC32", "DUoRhQ=="), Checksum("CRC32", "DUoRhQ==")]
-    assert composite("CRC32", parts) == "7ryKJw==-2"
-    assert composite("CRC32", [*parts, None]) is None

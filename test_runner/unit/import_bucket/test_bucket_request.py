@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from reattach.api.bucket import LoggedRequest, Match, Operation
+from reattach.api.bucket import LoggedRequest, Operation
 from reattach.witness.s3.request import BadTarget, Request, parse_request
-from reattach.witness.s3.rules import matches
 
 COPY = {"x-amz-copy-source": "/b/k"}
 
@@ -80,24 +79,6 @@ def test_what_a_request_is_called_does_not_depend_on_who_carries_it_out(
     assert parse(method, target, headers).called == called
 
 
-@pytest.mark.parametrize(
-    ("target", "bucket", "key"),
-    [
-        ("/b/k", "b", "k"),
-        ("/b//k", "b", "/k"),
-        ("/b/%2Fk", "b", "/k"),
-        ("/b/a//b/", "b", "a//b/"),
-        ("/b/a+b%20c%25", "b", "a+b c%"),
-        ("/b/%C3%A9", "b", "é"),
-        ("http://host:1/b/k?x-id=a", "b", "k"),
-    ],
-)
-def test_keys(target: str, bucket: str, key: str) -> None:
-    request = parse("GET", target)
-    assert (request.bucket, request.key) == (bucket, key)
-    assert (request.logged.bucket, request.logged.key) == (bucket, key)
-
-
 @pytest.mark.parametrize("target", ["/b/%FF", "*", "b/k", "ftp://h/b", "/b?prefix=%FF"])
 def test_bad_targets(target: str) -> None:
     with pytest.raises(BadTarget):
@@ -121,38 +102,3 @@ def test_bad_targets(target: str) -> None:
 )
 def test_clients(target: str, headers: dict[str, str], client: str) -> None:
     assert parse("GET", target, headers).logged.client == client
-
-
-@pytest.mark.parametrize(
-    ("match", "expected"),
-    [
-        (Match(), True),
-        (Match(key="dir/k"), True),
-        (Match(key="dir"), False),
-        (Match(prefix="dir/"), True),
-        (Match(prefix="k"), False),
-        (Match(suffix="/k"), True),
-        (Match(suffix="dir"), False),
-        (Match(pattern=r"d\w+/."), True),
-        (Match(pattern=r"dir"), False),
-        (Match(prefix="dir/", suffix="x"), False),
-        (Match(bucket="b", operations=frozenset({Operation.GET_OBJECT})), True),
-        (Match(operations=frozenset({Operation.HEAD_OBJECT})), False),
-        (Match(client=""), True),
-        (Match(client="x"), False),
-        (Match(byte_range=(0, 10)), False),
-        (Match(byte_range=(0, 11)), True),
-        (Match(byte_range=(19, 30)), True),
-        (Match(byte_range=(20, 30)), False),
-    ],
-)
-def test_matching(match: Match, expected: bool) -> None:
-    request = parse("GET", "/b/dir/k", {"range": "bytes=10-19"})
-    assert matches(match, request, lambda: 100) is expected
-
-
-def test_listings_match_by_what_they_list() -> None:
-    request = parse("GET", "/b?list-type=2&prefix=dir/")
-    assert matches(Match(prefix="dir"), request, lambda: None)
-    assert not matches(Match(key="dir"), request, lambda: None)
-    assert not matches(Match(byte_range=(0, 1)), request, lambda: None)

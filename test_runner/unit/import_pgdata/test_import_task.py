@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -22,11 +21,7 @@ from reattach.api.import_status import (
     ShardImportStatus,
 )
 from reattach.api.key import BLCKSZ, RelTag
-from reattach.api.location import AwsS3
-from reattach.api.lsn import Lsn
 from reattach.api.shard import ShardIdentity
-from reattach.fixtures.bucket.server import BucketServer
-from reattach.pageserver.import_pgdata.executor import run_ahead_window
 from test_runner.unit.import_pgdata.data_directory import DataDirectory, relmap, small_data_directory
 from test_runner.unit.import_pgdata.imports import SMALL_JOBS, Import, expected_content
 
@@ -54,31 +49,6 @@ def test_every_byte_arrives_and_each_shard_holds_only_its_own(
         an_import.run()
         assert an_import.controller.status == Done()
         assert an_import.content() == expected_content(data, shard)
-
-
-@pytest.mark.parametrize("version", [14, 15, 16, 17])
-def test_metadata_comes_from_the_control_file(tmp_path: Path, version: int) -> None:
-    an_import = Import.make(small_data_directory(tmp_path / "b", pg_version=version), tmp_path / "t")
-    an_import.run()
-    assert an_import.timeline.metadata == (Lsn(0x1500028), version)
-    assert all(name.lsn == Lsn(0x1500028) for name in an_import.timeline.layers)
-
-
-def test_from_s3_as_from_a_directory(
-    an_import: Import, bucket_server: BucketServer, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """I8, and as many bytes as there are, not more."""
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", bucket_server.access_key)
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", bucket_server.secret_key)
-    name = f"task-{uuid.uuid4().hex}"
-    bucket_server.preload(an_import.data.root, name, "imports/1")
-    an_import.s3 = AwsS3("us-east-1", name, "imports/1")
-    an_import.config = replace(SMALL_JOBS, aws_endpoint_url=bucket_server.endpoint)
-    an_import.run()
-    assert an_import.controller.status == Done()
-    assert an_import.content() == expected_content(an_import.data, ShardIdentity())
-    total = sum(map(len, an_import.data.objects("pgdata").values()))
-    assert an_import.metrics.bytes <= total
 
 
 def test_status_is_told_only_after_everything_it_claims_is_durable(an_import: Import) -> None:
@@ -150,33 +120,6 @@ def run_until_crash(an_import: Import) -> None:
     an_import.timeline.reattach()
 
 
-@pytest.mark.parametrize("told", [True, False])
-@pytest.mark.parametrize("checkpoint", [2, 8])
-def test_resumes_from_the_last_checkpoint(
-    an_import: Import, checkpoint: int, told: bool, caplog: pytest.LogCaptureFixture
-) -> None:
-    """I5, I8: nothing that is recorded runs again, little else runs twice, and every byte is there."""
-    crash_at(an_import, checkpoint, told=told)
-    run_until_crash(an_import)
-    recorded = checkpoint if told else checkpoint - 2
-    caplog.clear()
-    caplog.set_level("INFO")
-    an_import.run()
-    jobs = an_import.metrics.planned[0]
-    started = [
-        int(m.split()[2].split("/")[0])
-        for m in caplog.messages
-        if m.startswith("import job") and "started" in m
-    ]
-    assert started == list(range(recorded + 1, jobs + 1))
-    assert an_import.metrics.planned == [jobs, jobs]
-    assert sum(an_import.metrics.done) <= 2 + run_ahead_window(2), "layers that were replaced"
-    assert an_import.controller.completed == sorted(an_import.controller.completed), "I3"
-    assert an_import.controller.status == Done()
-    assert an_import.content() == expected_content(an_import.data, ShardIdentity())
-    assert an_import.timeline.wiped == (1 if recorded else 2)
-
-
 @contextmanager
 def _called_after(lines: int, call: Callable[[], object]) -> Iterator[None]:
     """Calls `call` when the import has logged so many lines."""
@@ -223,37 +166,6 @@ def test_interrupted_again_and_again_it_still_converges(
     completed = an_import.controller.completed
     assert completed == sorted(set(completed)), "never falls, never told twice"
     assert an_import.content() == expected_content(data, ShardIdentity(1, 2, 4))
-
-
-def test_cancellation_reports_nothing(an_import: Import) -> None:
-    an_import.failpoints.configure("import-timeline-pre-execute-pausable", "pause")
-
-    async def scenario() -> None:
-        task = asyncio.create_task(an_import.attempt())
-        while not an_import.metrics.planned:
-            await asyncio.sleep(0.001)
-        task.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await task
-
-    asyncio.run(scenario())
-    assert an_import.controller.posted == []
-
-
-def test_the_recorded_size_limit_counts_not_the_configured_one(an_import: Import) -> None:
-    """I3: the configuration may change between lives; the plan must not."""
-    crash_at(an_import, 4, told=True)
-    run_until_crash(an_import)
-    an_import.config = replace(SMALL_JOBS, import_job_soft_size_limit=3 * BLCKSZ)
-    an_import.run()
-    assert an_import.controller.status == Done()
-    limits = {
-        p.progress.job_soft_size_limit
-        for p in an_import.controller.posted
-        if isinstance(p, InProgress) and p.progress
-    }
-    assert limits == {SMALL_JOBS.import_job_soft_size_limit}
-    assert an_import.content() == expected_content(an_import.data, ShardIdentity())
 
 
 def add_relations(data: DataDirectory, count: int) -> None:
@@ -328,38 +240,6 @@ def test_a_record_of_another_plan_ends_the_import(
     an_import.run()
     assert an_import.controller.error.startswith(expected)
     assert an_import.timeline.layers == {}
-
-
-def pause_before_execution(an_import: Import, change: object) -> None:
-    """Runs the import and calls `change` between plan and execution."""
-    point = "import-timeline-pre-execute-pausable"
-    an_import.failpoints.configure(point, "pause")
-
-    async def scenario() -> None:
-        task = asyncio.create_task(an_import.attempt())
-        while not an_import.metrics.planned:
-            await asyncio.sleep(0.001)
-        assert callable(change)
-        change()
-        an_import.failpoints.configure(point, "off")
-        await task
-
-    asyncio.run(scenario())
-
-
-@pytest.mark.parametrize("pages", [70, 69, 0])
-def test_an_object_that_changes_while_it_is_imported_ends_the_import(an_import: Import, pages: int) -> None:
-    """I8, I11"""
-    path = "pgdata/base/5/16384"
-    pause_before_execution(an_import, lambda: an_import.data.write_pages(path, pages, seed=9))
-    assert an_import.controller.error.startswith(f"{path}: changed after it was listed")
-
-
-def test_an_object_that_vanishes_ends_the_import(an_import: Import) -> None:
-    """I11"""
-    path = "pgdata/pg_multixact/offsets/000A"
-    pause_before_execution(an_import, lambda: (an_import.data.root / path).unlink())
-    assert an_import.controller.error == f"{path}: No file found for the remote object id given"
 
 
 def test_a_second_import_in_one_generation_ends_with_its_reason(an_import: Import) -> None:

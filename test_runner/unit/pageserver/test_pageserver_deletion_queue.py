@@ -90,28 +90,6 @@ def test_deletes_after_validation_and_leaves_no_list(tmp_path: Path) -> None:
     run(Setup(tmp_path), test)
 
 
-def test_stale_deletions_are_dropped(tmp_path: Path) -> None:
-    """I4: a generation that is not the current one deletes nothing."""
-
-    async def test(setup: Setup) -> None:
-        setup.queue.push(SHARD, TIMELINE, 1, ["a"])
-        await setup.queue.flush_execute()
-        assert setup.objects() == {"a", "b", "c"}
-        assert setup.metrics.deletions_dropped.values[()] == 1
-        assert setup.lists() == []
-
-    run(Setup(tmp_path, generation=2), test)
-
-
-def test_unknown_to_the_controller_is_stale(tmp_path: Path) -> None:
-    async def test(setup: Setup) -> None:
-        setup.queue.push(SHARD, TIMELINE, 1, ["a"])
-        await setup.queue.flush_execute()
-        assert setup.objects() == {"a", "b", "c"}
-
-    run(Setup(tmp_path, generation=None), test)
-
-
 def test_two_generations_of_one_tenant_go_to_two_lists(tmp_path: Path) -> None:
     async def test(setup: Setup) -> None:
         setup.queue.push(SHARD, TIMELINE, 1, ["a"])
@@ -122,22 +100,6 @@ def test_two_generations_of_one_tenant_go_to_two_lists(tmp_path: Path) -> None:
         assert setup.objects() == {"a", "c"}
 
     run(Setup(tmp_path, generation=2), test)
-
-
-def test_settle_waits_until_the_object_is_free(tmp_path: Path) -> None:
-    """An object that is written again must not fall to a deletion that was asked for before."""
-
-    async def test(setup: Setup) -> None:
-        setup.queue.push(SHARD, TIMELINE, 1, ["a"])
-        await setup.queue.settle(f"{PREFIX}/b")
-        assert setup.objects() == {"a", "b", "c"}
-        await setup.queue.settle(f"{PREFIX}/a")
-        assert setup.objects() == {"b", "c"}
-        await setup.put("a")
-        await setup.queue.flush_execute()
-        assert setup.objects() == {"a", "b", "c"}
-
-    run(Setup(tmp_path), test)
 
 
 def test_lsn_updates_count_only_in_the_valid_generation(tmp_path: Path) -> None:

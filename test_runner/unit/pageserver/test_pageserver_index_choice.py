@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reattach.pageserver.remote.index_choice import generation_of, load_newest, newest_allowed
+from reattach.pageserver.remote.index_choice import load_newest
 from reattach.pageserver.remote.storage import ObjectNotFound
 
 BASE = "tenants/t/timelines/l/index_part.json"
@@ -58,23 +58,3 @@ def test_common_attaches_do_not_list() -> None:
     assert storage.load(5)[0] == name_of(5)
     assert storage.load(7)[0] == name_of(6)
     assert storage.listings == 0
-
-
-@pytest.mark.parametrize(
-    ("name", "generation"),
-    [
-        ("index_part.json", None),
-        ("index_part.json-0000000a", 10),
-        ("tenant-manifest-00000010.json", 16),
-        ("tenant-manifest.json", None),
-        ("import_source-00000001", 1),
-        ("000-FFF__00000000015000A0-0000000b", 11),
-    ],
-)
-def test_generation_of(name: str, generation: int | None) -> None:
-    assert generation_of(name) == generation
-
-
-def test_newest_allowed_of_nothing() -> None:
-    assert newest_allowed([], 5) is None
-    assert newest_allowed([name_of(6)], 5) is None

@@ -17,14 +17,6 @@ def scraped(metrics: Metrics) -> dict[tuple[str, tuple[str, ...]], float]:
     }
 
 
-def test_counters_start_at_zero_and_grow() -> None:
-    metrics = Metrics()
-    name = ("pageserver_deletion_queue_submitted_total", ())
-    assert scraped(metrics)[name] == 0
-    metrics.deletions_submitted.inc(by=3)
-    assert scraped(metrics)[name] == 3
-
-
 def test_labels_come_and_go_with_the_timeline() -> None:
     metrics = Metrics()
     metrics.calls_started.inc("t", "0001", "l", "layer", "upload")
@@ -48,25 +40,3 @@ def test_checkpoint_histogram() -> None:
     assert values[f"{name}_bucket", ("+Inf",)] == 4
     assert values[f"{name}_count", ()] == 4
     assert values[f"{name}_sum", ()] == pytest.approx(1000.209)
-
-
-def test_import_counters() -> None:
-    metrics = Metrics()
-    metrics.imports.jobs_planned(5)
-    metrics.imports.job_done(rerun=True)
-    metrics.imports.job_done(rerun=False)
-    metrics.imports.bytes_read(100)
-    values = scraped(metrics)
-    assert values["pageserver_import_jobs_planned_total", ()] == 5
-    assert values["pageserver_import_jobs_done_total", ()] == 2
-    assert values["pageserver_import_jobs_rerun_total", ()] == 1
-    assert values["pageserver_import_bytes_read_total", ()] == 100
-
-
-def test_gauges_are_read_when_asked() -> None:
-    metrics = Metrics()
-    seen = [1.0]
-    metrics.add_gauges(lambda: [("size", "How much", ("kind",), [(("a",), seen[0])])])
-    assert scraped(metrics)["size", ("a",)] == 1
-    seen[0] = 2.0
-    assert scraped(metrics)["size", ("a",)] == 2
