@@ -9,14 +9,17 @@ import subprocess
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
+from http import HTTPStatus
 from pathlib import Path
 
+from reattach.api.ids import TimelineId
 from reattach.fixtures.env.builder import NeonEnvBuilder
 from reattach.fixtures.env.env import NeonEnv
 from reattach.fixtures.imports.bucket import ImportBucket
 from reattach.fixtures.imports.handle import ImportTimeline
+from reattach.fixtures.storage_controller.types import StorageControllerApiException
 from reattach.fixtures.waiting import wait_until
 from test_runner.performance.data import FIRST_OID, MIB, DataFactory
 from test_runner.performance.lab import Lab, peak_rss
@@ -49,7 +52,8 @@ def crowd(lab: Lab) -> list[Result]:
             raise RuntimeError(f"the pageservers may open {limits} files, not {OPEN_FILES}")
         began = time.monotonic()
         with _watched(pids) as most_open:
-            imports = _start(env, bucket, tenants)
+            with _started(env, bucket, tenants) as begun:
+                imports = [one.result() for one in begun]
             _wait(env, imports)
         seconds = time.monotonic() - began
         peaks = tuple(peak_rss(pid) / MIB for pid in pids)
@@ -78,11 +82,12 @@ def full_disks(lab: Lab) -> list[Result]:
         disks = [pageserver.workdir / "tenants" for pageserver in env.pageservers]
         with _mounted(disks, small):
             env.start()
-            imports = _start(env, bucket, tenants)
-            for size in (2 * small, 1 << 33):
-                _wait_full(disks)
-                _resize(disks, size)
-            began = time.monotonic()
+            with _started(env, bucket, tenants) as begun:
+                for size in (2 * small, 1 << 33):
+                    _wait_full(disks)
+                    _resize(disks, size)
+                began = time.monotonic()
+                imports = [one.result() for one in begun]
             _wait(env, imports)
             seconds = time.monotonic() - began
             _compare(imports, bucket)
@@ -96,15 +101,31 @@ def _configure(builder: NeonEnvBuilder) -> None:
     builder.num_pageservers = PAGESERVERS
 
 
-def _start(env: NeonEnv, bucket: ImportBucket, tenants: int) -> list[ImportTimeline]:
+@contextmanager
+def _started(env: NeonEnv, bucket: ImportBucket, tenants: int) -> Iterator[list[Future[ImportTimeline]]]:
+    """The imports, which begin meanwhile; all have by the end."""
     for service in env.services:
         service.allowed_errors.append(".*")  # that there is no space is what they are to say
     with ThreadPoolExecutor(_CREATING) as pool:
-        started = [
-            pool.submit(env.start_import, bucket, shard_count=SHARDS, branch_name=f"branch-{number}")
-            for number in range(tenants)
-        ]
-        return [one.result() for one in started]
+        yield [pool.submit(_begin, env, bucket, f"branch-{number}") for number in range(tenants)]
+
+
+def _begin(env: NeonEnv, bucket: ImportBucket, branch: str) -> ImportTimeline:
+    """Creates it again for as long as the controller says that it cannot now, as its clients do."""
+    timeline_id = TimelineId.generate()
+    try:
+        return env.start_import(bucket, shard_count=SHARDS, timeline_id=timeline_id, branch_name=branch)
+    except StorageControllerApiException as e:
+        if e.status_code != HTTPStatus.SERVICE_UNAVAILABLE:
+            raise
+    timeline = next(one for one in env.imports if one.timeline_id == timeline_id)
+    wait_until(
+        lambda: env.storage_controller.timeline_import(timeline.tenant_id, timeline_id, bucket.location),
+        name=f"{branch} to be created",
+        timeout=_SECONDS,
+        interval=_LOOK_SECONDS,
+    )
+    return timeline
 
 
 def _wait(env: NeonEnv, imports: Sequence[ImportTimeline]) -> None:
