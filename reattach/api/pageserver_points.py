@@ -26,6 +26,7 @@ POINTS: dict[str, str] = {
     "remote-storage-download-pre-rename": "a layer was downloaded and has no name yet",
     "storage-sync-list-remote-timelines": "an attach lists the timelines in remote storage",
     "before-attaching-tenant": "an attach begins",
+    "attach-after-timeline-is-loaded-pausable": "an attach has loaded a timeline, nobody else knows it yet",
     "attach-before-activate-sleep": "an attached tenant is about to become active",
     "attach-before-activate": "the same",
     "tenant-config-before-write": "a tenant's location is about to be written to disk",

@@ -113,6 +113,9 @@ async def _attach(shard: TenantShard) -> None:
         timeline = await load_timeline(
             context, shard.id, timeline_id, shard.conf.shard, generation, index, shard.conf.mode
         )
+        await failpoints.pausable("attach-after-timeline-is-loaded-pausable")
+        # A timeline that is nowhere yet does not hear of another mode.
+        timeline.client.set_mode(shard.conf.mode)
         if isinstance(index.import_state, ImportInProgress):
             state = index.import_state
             # An import asks for its status before it writes anything, so one that wrote was answered.

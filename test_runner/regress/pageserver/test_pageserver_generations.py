@@ -69,6 +69,25 @@ def test_multi_holds_deletions_back_until_single(subject: Subject) -> None:
     assert pageserver.metric("pageserver_deletion_queue_executed_total") > 0
 
 
+def test_single_while_the_attachment_is_under_way(subject: Subject) -> None:
+    """I9: deletions are not held back for ever by an attachment that became the only one while it began."""
+    pageserver = subject.pageserver
+    subject.attach()
+    subject.import_until("import-job-3-taken-pausable")
+    pageserver.controller.expect_import(str(subject.tenant), str(subject.timeline))
+    loaded = "attach-after-timeline-is-loaded-pausable"
+    pageserver.failpoint(loaded, "pause")
+    generation = pageserver.controller.next_generation(str(subject.tenant), "AttachedMulti")
+    pageserver.location(subject.tenant, "AttachedMulti", generation, query="?lazy=true")
+    pageserver.wait_log(f"at failpoint {loaded}")
+    pageserver.location(subject.tenant, "AttachedSingle", generation, query="?lazy=true")
+    pageserver.failpoint("import-job-3-taken-pausable", "off")
+    pageserver.failpoint(loaded, "off")
+    subject.wait_recorded()
+    pageserver.call("PUT", "/v1/deletion_queue/flush?execute=true")
+    assert pageserver.metric("pageserver_deletion_queue_executed_total") > 0
+
+
 def test_attach_elsewhere_from_an_empty_disk(subject: Subject, second: PageserverProcess) -> None:
     """I8: remote storage is the truth; pages come over when they are asked for."""
     subject.attach()
