@@ -102,5 +102,6 @@ def test_the_first_pattern_that_fits(path: str, pattern: str) -> None:
 
 def test_the_documentation_has_the_same_table() -> None:
     text = (ROOT / "docs/deviations.md").read_text()
-    rows = re.findall(r"^\| `([^`]+)` \| ([^|]+) \| ([^|]+) \|$", text, re.MULTILINE)
-    assert rows == [(place.pattern, str(place.decision), place.why) for place in PLACES]
+    rows = re.findall(r"^\| (`[^|]+`) \| ([^|]+) \| ([^|]+) \|$", text, re.MULTILINE)
+    told = [(pattern, what, why) for some, what, why in rows for pattern in re.findall("`([^`]+)`", some)]
+    assert told == [(place.pattern, str(place.decision), place.why) for place in PLACES]
