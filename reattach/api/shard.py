@@ -7,13 +7,10 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from reattach.api.ids import ShardIndex
-from reattach.api.key import SIZE_FIELD, Fork, Key, KeyRange
+from reattach.api.key import Fork, Key, KeyRange
 
 DEFAULT_STRIPE_SIZE = 2048
 """Pages of a stripe: 16 MiB."""
-
-UNBOUNDED_PAGES = 0xFFFFFFFF
-"""The page count of a range that spans relations, which cannot be told from its keys."""
 
 _U32 = 0xFFFFFFFF
 
@@ -90,42 +87,8 @@ class ShardIdentity:
         if run_start < run_end:
             yield run_start, run_end
 
-    def page_count(self, keys: KeyRange) -> int:
-        """How many values of the range this shard keeps; UNBOUNDED_PAGES if that cannot be told."""
-        if keys.end == keys.start.next():
-            return 0 if self.is_disposable(keys.start) else 1
-        if not is_contiguous(keys):
-            return UNBOUNDED_PAGES
-        if self.count < 2:
-            return contiguous_length(keys)
-        total, cursor = 0, keys.start
-        while cursor < keys.end:
-            if cursor.field6 == SIZE_FIELD:
-                step = 1
-            else:
-                step = self.stripe_size - cursor.field6 % self.stripe_size
-            step = min(step, contiguous_length(KeyRange(cursor, keys.end)))
-            if not self.is_disposable(cursor):
-                total += step
-            cursor = cursor.advance(step)
-        return min(total, UNBOUNDED_PAGES)
-
 
 def is_global(key: Key) -> bool:
     """Whether every shard keeps a copy of the key."""
     shard_zero_only = key.is_slru_block or key.is_slru_segment_size or key.is_slru_dir or key.is_aux_file
     return not (shard_zero_only or key.is_rel_block)
-
-
-def is_contiguous(keys: KeyRange) -> bool:
-    """Whether the range stays inside one relation fork, so that its length can be told."""
-    start, end = keys
-    if start[:4] != end[:4]:
-        return False
-    return start.field5 == end.field5 or (start.field6 == SIZE_FIELD and start.field5 + 1 == end.field5)
-
-
-def contiguous_length(keys: KeyRange) -> int:
-    """The number of keys in a contiguous range."""
-    start, end = keys
-    return end.field6 + 1 if start.field6 == SIZE_FIELD else end.field6 - start.field6

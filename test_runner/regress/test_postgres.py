@@ -254,10 +254,6 @@ class TestBinaries:
         with pytest.raises(Exception, match="returned non-zero exit status"):
             pg_bin.run(["psql", "--nonsense"])
 
-    def test_run_does_not_block_on_much_output(self, pg_bin: PgBin, vanilla_pg: VanillaPostgres) -> None:
-        vanilla_pg.start()
-        pg_bin.run(["psql", "-c", "select repeat('x', 1000000)", vanilla_pg.connstr()], timeout=20)
-
     def test_run_capture(self, pg_bin: PgBin, vanilla_pg: VanillaPostgres, test_output_dir: Path) -> None:
         vanilla_pg.start()
         base = pg_bin.run_capture(["psql", "-At", "-c", "select 6 * 7", vanilla_pg.connstr()])
@@ -441,11 +437,6 @@ class TestArranged:
             arrange(distributions, list(distributions.values()), tmp_path / "all")
             assert (tmp_path / "all" / "v16" / "bin" / "psql").readlink() == path / "bin" / "psql"
         assert not (tmp_path / "all" / "v16" / "bin" / "nonsense").exists()
-
-    def test_contrib(self, tmp_path: Path) -> None:
-        embedded = discover(tmp_path, {})[16]
-        assert embedded.has_extension("plpgsql")
-        assert not embedded.has_extension("klingon")
 
 
 def test_killed_run_leaves_nothing(pytester: pytest.Pytester) -> None:

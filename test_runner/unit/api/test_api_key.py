@@ -59,10 +59,6 @@ def test_advance_adds_to_the_whole_key(key: Key, n: int) -> None:
         assert as_number(key.advance(n)) == total
 
 
-def test_next_of_a_size_key_carries() -> None:
-    assert Key(0, 1663, 5, 16384, 0, 0xFFFFFFFF).next() == Key(0, 1663, 5, 16384, 1, 0)
-
-
 @pytest.mark.parametrize(
     ("key", "fields"),
     [
@@ -83,18 +79,6 @@ def test_fields_of_each_kind(key: Key, fields: tuple[int, ...]) -> None:
     assert tuple(key) == fields
 
 
-def test_kinds_tell_themselves_apart() -> None:
-    rel = RelTag(1663, 5, 16384, 0)
-    assert rel.block(0).is_rel_block and not rel.block(0).is_rel_size
-    assert rel.size_key().is_rel_size and not rel.size_key().is_rel_block
-    assert not relmap_key(1663, 5).is_rel_block and not reldir_key(1663, 5).is_rel_block
-    assert slru_block_key(SlruKind.CLOG, 0, 0).is_slru_block
-    assert slru_segment_size_key(SlruKind.CLOG, 0).is_slru_segment_size
-    assert not slru_segment_size_key(SlruKind.CLOG, 0).is_slru_block
-    assert slru_dir_key(SlruKind.CLOG).is_slru_dir
-    assert Key(0x62, 0, 0, 0, 0, 0).is_aux_file
-
-
 @given(keys, keys, lsns)
 def test_layer_names_read_back_with_every_suffix(start: Key, end: Key, lsn: object) -> None:
     name = LayerName(KeyRange(start, end), lsn)  # type: ignore[arg-type]
@@ -108,8 +92,3 @@ def test_layer_names_read_back_with_every_suffix(start: Key, end: Key, lsn: obje
 def test_other_names_are_no_layers(text: str) -> None:
     with pytest.raises(ValueError):
         LayerName.parse(text)
-
-
-@given(keys, keys, keys)
-def test_range_contains_from_start_up_to_its_end(a: Key, b: Key, c: Key) -> None:
-    assert KeyRange(a, b).contains(c) == (as_number(a) <= as_number(c) < as_number(b))

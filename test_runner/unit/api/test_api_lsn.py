@@ -19,19 +19,6 @@ def test_text_reads_back_in_either_case_and_with_spaces(lsn: Lsn) -> None:
     assert codec.decode(codec.encode(lsn), Lsn) == lsn
 
 
-@given(lsns, lsns)
-def test_order_and_distance_are_those_of_numbers(a: Lsn, b: Lsn) -> None:
-    assert (a < b) == (a.lsn_int < b.lsn_int)
-    assert a - b == a.lsn_int - b.lsn_int
-
-
-@given(st.integers(0, 2**64 - 8))
-def test_alignment_is_the_next_multiple_of_eight(value: int) -> None:
-    aligned = Lsn(value).align().lsn_int
-    assert aligned % 8 == 0
-    assert value <= aligned < value + 8
-
-
 @given(st.integers(0, 2**63))
 def test_segment_contains_its_lsn(value: int) -> None:
     lsn = Lsn(value)

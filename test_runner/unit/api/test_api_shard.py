@@ -24,7 +24,6 @@ from reattach.api.key import (
     slru_segment_size_key,
 )
 from reattach.api.shard import (
-    UNBOUNDED_PAGES,
     ShardIdentity,
     hash_combine,
     murmurhash32,
@@ -88,22 +87,12 @@ def test_shard_zero_keeps_what_only_it_can_own(count: int) -> None:
 
 
 @given(shards, rel_block_ranges())
-def test_page_count_and_runs_are_those_of_counting_one_by_one(shard: ShardIdentity, blocks: KeyRange) -> None:
+def test_runs_are_those_of_counting_one_by_one(shard: ShardIdentity, blocks: KeyRange) -> None:
     first, end = blocks.start.field6, blocks.end.field6
     kept = [b for b in range(first, end) if not shard.is_disposable(blocks.start._replace(field6=b))]
-    assert shard.page_count(blocks) == len(kept)
     runs = list(shard.local_runs(blocks))
     assert [b for run_first, run_end in runs for b in range(run_first, run_end)] == kept
     assert all(a[1] < b[0] for a, b in pairwise(runs)), "runs that touch are one run"
-
-
-def test_page_count_of_single_keys_and_unbounded_ranges() -> None:
-    shard = ShardIdentity(1, 2)
-    assert shard.page_count(KeyRange.single(DBDIR_KEY)) == 1
-    assert shard.page_count(KeyRange.single(slru_dir_key(SlruKind.CLOG))) == 0
-    assert shard.page_count(KeyRange(relmap_key(1663, 5), relmap_key(1663, 6))) == UNBOUNDED_PAGES
-    size_key = RelTag(1663, 5, 16384, 0).size_key()
-    assert ShardIdentity().page_count(KeyRange(size_key, RelTag(1663, 5, 16384, 1).block(4))) == 5
 
 
 @pytest.mark.parametrize(
