@@ -86,21 +86,22 @@ class Story:
     def answer(self, effect: int, status: int = 200) -> None:
         self.lines.append(Answered(at=self.now, effect=effect, status=status))
 
-    def drop(self, effect: int) -> None:
+    def drop(self, effect: int) -> Story:
         self.lines.append(Dropped(at=self.now, effect=effect, why="the sender is gone"))
+        return self
 
-    def _whole(self, effect: int, status: int = 200, body: object = None) -> int:
+    def whole(self, effect: int, status: int = 200, body: object = None) -> Story:
         self.perform(effect, status, body)
         self.answer(effect, status)
-        return effect
+        return self
 
     def _http(
         self, actor: str, peer: str, method: str, path: str, body: object, status: int, answer: object = None
-    ) -> int:
+    ) -> Story:
         of = EffectClass(actor, peer, method.lower(), path.rpartition("/")[2])
         request: Attributes = {"method": method, "path": path, "body": body}
         effect = self.arrive(of, Front.HTTP, request)
-        return self._whole(effect, status, answer)
+        return self.whole(effect, status, answer)
 
     # -- storage
 
@@ -117,13 +118,13 @@ class Story:
         }
         return self.arrive(of, Front.S3, request if body is None else request | {"body": body})
 
-    def put(self, name: str, size: int = SIZE, body: object = None) -> int:
-        return self._whole(self.arrive_put(name, size, body))
+    def put(self, name: str, size: int = SIZE, body: object = None) -> Story:
+        return self.whole(self.arrive_put(name, size, body))
 
-    def put_layer(self, job: int, size: int = SIZE) -> int:
+    def put_layer(self, job: int, size: int = SIZE) -> Story:
         return self.put(f"{layer(job)}-{self.generation:08x}", size)
 
-    def index(self, jobs: Iterable[int] = (), *, deleted: bool = False, done: bool = False) -> int:
+    def index(self, jobs: Iterable[int] = (), *, deleted: bool = False, done: bool = False) -> Story:
         """Writes the index of this generation. Layers of `jobs` are those of this generation."""
         layers = self._index.setdefault(str(self.shard), {})
         for job in jobs:
@@ -142,20 +143,21 @@ class Story:
             body["deleted_at"] = "2025-01-01T00:00:00"
         return self.put(f"index_part.json-{self.generation:08x}", 999, body)
 
-    def bury(self) -> int:
+    def bury(self) -> Story:
         """Says that the timeline is dead up to this generation."""
         key = f"tenants/{self.shard}/deleted-timelines/{TIMELINE}-{self.generation:08x}"
         of = EffectClass(self.pageserver, "s3", "put", "tombstone")
         request: Attributes = {"operation": "PutObject", "bucket": BUCKET, "key": key, "size": 0}
-        return self._whole(self.arrive(of, Front.S3, request))
+        return self.whole(self.arrive(of, Front.S3, request))
 
-    def delete_objects(self, *names: str) -> int:
-        of = EffectClass(self.pageserver, "s3", "delete")
+    def remove(self, jobs: Iterable[int], *indexes: int) -> Story:
+        """The first generation's layers of jobs, and the indexes of these generations."""
+        names = [f"{layer(job)}-00000001" for job in jobs] + [f"index_part.json-{n:08x}" for n in indexes]
         keys = [self.key(name) for name in names]
         request: Attributes = {"operation": "DeleteObjects", "bucket": BUCKET, "key": "", "keys": keys}
-        return self._whole(self.arrive(of, Front.S3, request))
+        return self.whole(self.arrive(EffectClass(self.pageserver, "s3", "delete"), Front.S3, request))
 
-    def read(self, job: int, blocks: int = 64, etag: str | None = None) -> None:
+    def read(self, job: int, blocks: int = 64, etag: str | None = None) -> Story:
         """A ranged read for a job."""
         start = 64 * (job - 1) * 8192
         self.lines.append(
@@ -174,6 +176,7 @@ class Story:
                 incarnation=self.incarnation,
             )
         )
+        return self
 
     # -- upcalls
 
@@ -185,9 +188,9 @@ class Story:
             **more,
         }
 
-    def ask(self, completed: int | None = None, answer: object = None) -> None:
+    def ask(self, completed: int | None = None, answer: object = None) -> Story:
         """The pageserver asks how far it is, and is told. A mere read."""
-        told = {"InProgress": None if completed is None else self._progress(completed)}
+        told = {"InProgress": None if completed is None else self.progress(completed)}
         self.lines.append(
             Read(
                 at=self.now,
@@ -203,8 +206,9 @@ class Story:
                 incarnation=self.incarnation,
             )
         )
+        return self
 
-    def _progress(self, completed: int, **changes: int) -> object:
+    def progress(self, completed: int, **changes: int) -> object:
         told = {
             "jobs": JOBS,
             "completed": completed,
@@ -219,23 +223,22 @@ class Story:
         request: Attributes = {"method": "POST", "path": path, "body": self._upcall(status=status)}
         return self.arrive(of, Front.HTTP, request)
 
-    def checkpoint(self, completed: int, status: int = 200, **changes: int) -> int:
-        effect = self.arrive_report({"InProgress": self._progress(completed, **changes)})
-        return self._whole(effect, status)
+    def checkpoint(self, completed: int, status: int = 200, **changes: int) -> Story:
+        return self.whole(self.arrive_report({"InProgress": self.progress(completed, **changes)}), status)
 
-    def done(self, status: int = 200) -> int:
-        return self._whole(self.arrive_report("Done"), status)
+    def done(self, status: int = 200) -> Story:
+        return self.whole(self.arrive_report("Done"), status)
 
-    def error(self, text: str = "bad block") -> int:
-        return self._whole(self.arrive_report({"Error": text}))
+    def error(self, text: str = "bad block") -> Story:
+        return self.whole(self.arrive_report({"Error": text}))
 
-    def validate(self, valid: bool = True, generation: int | None = None) -> int:
+    def validate(self, valid: bool = True, generation: int | None = None) -> Story:
         asked = {"id": str(self.shard), "gen": generation or self.generation}
         path, answer = "/upcall/v1/validate", {"tenants": [{"id": str(self.shard), "valid": valid}]}
         body = {"tenants": [asked]}
         return self._http(self.pageserver, "storage_controller", "POST", path, body, 200, answer)
 
-    def re_attach(self, generation: int) -> int:
+    def re_attach(self, generation: int) -> Story:
         """The pageserver starts again and is given the shard with this generation."""
         self.generation = generation
         entry = {"id": str(self.shard), "gen": generation, "mode": "AttachedSingle", "stripe_size": 2048}
@@ -244,8 +247,8 @@ class Story:
 
     # -- what the controller has others do
 
-    def location(self, mode: str, generation: int | None = None) -> int:
-        return self._whole(self.arrive_location(mode, generation))
+    def location(self, mode: str, generation: int | None = None) -> Story:
+        return self.whole(self.arrive_location(mode, generation))
 
     def arrive_location(self, mode: str, generation: int | None = None) -> int:
         path = f"/v1/tenant/{self.shard}/location_config"
@@ -258,51 +261,60 @@ class Story:
         of = EffectClass("storage_controller", self.pageserver, "put", "location_config")
         return self.arrive(of, Front.HTTP, {"method": "PUT", "path": path, "body": body})
 
-    def attach(self, generation: int) -> None:
+    def attach(self, generation: int) -> Story:
         self.generation = generation
         self.location("AttachedSingle", generation)
+        return self
 
-    def create(self) -> int:
+    def create(self) -> Story:
         path = f"/v1/tenant/{self.shard}/timeline"
         body = {"new_timeline_id": str(TIMELINE), "import_pgdata": {"idempotency_key": "x"}}
         return self._http("storage_controller", self.pageserver, "POST", path, body, 201)
 
-    def activate(self, status: int = 200) -> int:
+    def activate(self, status: int = 200) -> Story:
         path = f"/v1/tenant/{self.shard}/timeline/{TIMELINE}/activate_post_import"
         return self._http("storage_controller", self.pageserver, "PUT", path, None, status)
 
-    def delete(self, status: int = 202) -> int:
+    def delete(self, status: int = 202) -> Story:
         path = f"/v1/tenant/{self.shard}/timeline/{TIMELINE}"
         return self._http("storage_controller", self.pageserver, "DELETE", path, None, status)
 
-    def tell(self, error: str | None = None, status: int = 200) -> int:
+    def tell(self, error: str | None = None, status: int = 200) -> Story:
         body: object = {"tenant_id": str(TENANT), "timeline_id": str(TIMELINE), "error": error}
         return self._http("storage_controller", "control_plane", "PUT", "/import_complete", body, status)
 
     # -- the rest
 
-    def mark(self, what: str, **facts: object) -> None:
+    def mark(self, what: str, **facts: object) -> Story:
         self.lines.append(Mark(at=self.now, what=what, facts=facts))
+        return self
 
-    def kill(self) -> None:
+    def kill(self) -> Story:
         """The pageserver ends."""
         self.lines.append(Ended(at=self.now, process=self.pageserver, incarnation=self.incarnation, code=-9))
         self.incarnation += 1
+        return self
 
     # -- whole passages
 
     def begin(self) -> Story:
         """Up to the first job."""
-        self.settings()
-        self.attach(self.generation)
-        self.create()
-        self.index()
-        self.ask()
-        return self
+        return self.settings().attach(self.generation).create().index().ask()
 
-    def settings(self, window: int = WINDOW) -> None:
+    def settings(self, window: int = WINDOW) -> Story:
         facts = {"tenant_id": str(TENANT), "timeline_id": str(TIMELINE)}
         self.mark("settings", threshold=THRESHOLD, window=window, **facts)
+        return self
+
+    def written(self, first: int, last: int) -> Story:
+        """Layers of jobs, and the index that names them; nobody is told."""
+        for job in range(first, last + 1):
+            self.put_layer(job)
+        return self.index(range(first, last + 1))
+
+    def reports(self, completed: int) -> int:
+        """The report of a checkpoint arrives."""
+        return self.arrive_report({"InProgress": self.progress(completed)})
 
     def jobs(self, first: int, last: int) -> Story:
         """Jobs, with the checkpoints after every fourth."""
@@ -319,18 +331,11 @@ class Story:
 
     def end(self) -> Story:
         """From the last job's checkpoint to the control plane."""
-        self.done()
-        self.activate()
-        self.index(done=True)
-        self.tell()
-        return self
+        return self.done().activate().index(done=True).tell()
 
     def killed_and_resumed(self, completed: int | None, generation: int = 2) -> Story:
         """kill -9, a new start, and the question."""
-        self.kill()
-        self.re_attach(generation)
-        self.ask(completed)
-        return self
+        return self.kill().re_attach(generation).ask(completed)
 
     def history(self) -> History:
         return History(tuple(self.lines))
@@ -344,10 +349,7 @@ def reference_run() -> Story:
     """A checkpoint after each job."""
     story = Story().begin()
     for job in range(1, JOBS + 1):
-        story.read(job)
-        story.put_layer(job)
-        story.index([job])
-        story.checkpoint(job)
+        story.read(job).put_layer(job).index([job]).checkpoint(job)
     return story.end()
 
 

@@ -76,20 +76,16 @@ def two_objects_under_one_name() -> Story:
 
 
 def checkpoint_before_the_index() -> Story:
-    s = begun().jobs(1, 3)
-    s.put_layer(4)
-    s.checkpoint(4)
-    s.index([1, 2, 3, 4])
-    return s.jobs(5, JOBS).end()
+    return begun().jobs(1, 3).put_layer(4).checkpoint(4).index([1, 2, 3, 4]).jobs(5, JOBS).end()
 
 
 def checkpoint_arrives_before_the_index() -> Story:
     """The order of the answers is right, that of the requests is not."""
     s = begun().jobs(1, 3)
     s.put_layer(4)
-    effect = s.arrive_report({"InProgress": s._progress(4)})
+    effect = s.reports(4)
     s.index([1, 2, 3, 4])
-    s._whole(effect)
+    s.whole(effect)
     return s.jobs(5, JOBS).end()
 
 
@@ -106,11 +102,7 @@ def done_before_the_last_layers() -> Story:
 
 
 def index_before_its_layer() -> Story:
-    s = begun().jobs(1, 3)
-    s.index([1, 2, 3, 4])
-    s.put_layer(4)
-    s.checkpoint(4)
-    return s.jobs(5, JOBS).end()
+    return begun().jobs(1, 3).index([1, 2, 3, 4]).put_layer(4).checkpoint(4).jobs(5, JOBS).end()
 
 
 def index_arrives_before_its_layer_is_there() -> Story:
@@ -118,16 +110,13 @@ def index_arrives_before_its_layer_is_there() -> Story:
     s = begun().jobs(1, 3)
     late = s.arrive_put(f"{layer(4)}-00000001", SIZE)
     s.index([1, 2, 3, 4])
-    s._whole(late)
+    s.whole(late)
     s.checkpoint(4)
     return s.jobs(5, JOBS).end()
 
 
 def layer_deleted_before_the_index_forgets_it() -> Story:
-    s = resumed()
-    s.validate()
-    s.delete_objects(f"{layer(2)}-00000001")
-    return s
+    return resumed().validate().remove([2])
 
 
 def index_without_a_layer_of_the_checkpoint() -> Story:
@@ -140,10 +129,7 @@ def index_without_a_layer_of_the_checkpoint() -> Story:
 
 
 def layer_of_another_size() -> Story:
-    s = begun().jobs(1, 3)
-    s.put_layer(4, SIZE - 1)
-    s.index([1, 2, 3, 4])
-    return s
+    return begun().jobs(1, 3).put_layer(4, SIZE - 1).index([1, 2, 3, 4])
 
 
 def no_index_of_its_generation() -> Story:
@@ -158,9 +144,7 @@ def no_index_of_its_generation() -> Story:
 
 
 def completed_falls() -> Story:
-    s = begun().jobs(1, 8)
-    s.checkpoint(4)
-    return s
+    return begun().jobs(1, 8).checkpoint(4)
 
 
 def controller_forgets() -> Story:
@@ -168,12 +152,7 @@ def controller_forgets() -> Story:
 
 
 def another_plan() -> Story:
-    s = begun().jobs(1, 8)
-    for job in range(9, 13):
-        s.put_layer(job)
-    s.index(range(9, 13))
-    s.checkpoint(12, import_plan_hash=78)
-    return s
+    return begun().jobs(1, 8).written(9, 12).checkpoint(12, import_plan_hash=78)
 
 
 # -- I4
@@ -191,10 +170,8 @@ def stale_report_accepted() -> Story:
 def recorded_after_the_next_has_asked(told: int = 4) -> Story:
     """The report of jobs 5 to 8 is under way when its sender dies. told: what the next attachment hears."""
     s = begun().jobs(1, 4)
-    for job in range(5, 9):
-        s.put_layer(job)
-    s.index(range(5, 9))
-    report = s.arrive_report({"InProgress": s._progress(8)})
+    s.written(5, 8)
+    report = s.reports(8)
     s.kill()
     s.re_attach(2)
     if told == 8:
@@ -207,45 +184,31 @@ def recorded_after_the_next_has_asked(told: int = 4) -> Story:
 
 
 def stale_called_valid() -> Story:
-    s = resumed()
-    s.validate(generation=1)
-    return s
+    return resumed().validate(generation=1)
 
 
 def started_again_in_the_same_generation() -> Story:
-    s = begun().jobs(1, 4)
-    s.kill()
-    s.re_attach(1)
-    return s
+    return begun().jobs(1, 4).kill().re_attach(1)
 
 
 def deleted_unasked() -> Story:
-    s = resumed().jobs(5, 8)
-    s.delete_objects(f"{layer(5)}-00000001")
-    return s
+    return resumed().jobs(5, 8).remove([5])
 
 
 # -- I5
 
 
 def job_read_again() -> Story:
-    s = resumed()
-    s.read(4)
-    return s.jobs(5, JOBS).end()
+    return resumed().read(4).jobs(5, JOBS).end()
 
 
 def job_written_again() -> Story:
-    s = resumed()
-    s.put_layer(3)
-    return s.jobs(5, JOBS).end()
+    return resumed().put_layer(3).jobs(5, JOBS).end()
 
 
 def remembered_status() -> Story:
     """A second attachment goes on without asking."""
-    s = begun().jobs(1, 4)
-    s.kill()
-    s.re_attach(2)
-    return s.jobs(5, 8)
+    return begun().jobs(1, 4).kill().re_attach(2).jobs(5, 8)
 
 
 def too_far_ahead() -> Story:
@@ -267,20 +230,12 @@ def window_grows_after_a_resume() -> Story:
 
 
 def checkpoint_given_up() -> Story:
-    s = begun()
-    for job in range(1, 5):
-        s.put_layer(job)
-    s.index(range(1, 5))
-    s.checkpoint(4, status=503)
-    return s.jobs(5, JOBS).end()
+    return begun().written(1, 4).checkpoint(4, status=503).jobs(5, JOBS).end()
 
 
 def checkpoint_given_up_when_it_was_lost() -> Story:
-    s = begun()
-    for job in range(1, 5):
-        s.put_layer(job)
-    s.index(range(1, 5))
-    s.drop(s.arrive_report({"InProgress": s._progress(4)}))
+    s = begun().written(1, 4)
+    s.drop(s.reports(4))
     return s.jobs(5, JOBS).end()
 
 
@@ -288,40 +243,26 @@ def checkpoint_given_up_when_it_was_lost() -> Story:
 
 
 def error_after_done() -> Story:
-    s = uninterrupted()
-    s.error()
-    return s
+    return uninterrupted().error()
 
 
 def done_forgotten() -> Story:
-    s = begun().jobs(1, JOBS)
-    s.done()
-    return s.killed_and_resumed(JOBS)
+    return begun().jobs(1, JOBS).done().killed_and_resumed(JOBS)
 
 
 # -- I7
 
 
 def told_before_activation() -> Story:
-    s = begun().jobs(1, JOBS)
-    s.done()
-    s.tell()
-    return s
+    return begun().jobs(1, JOBS).done().tell()
 
 
 def told_before_done() -> Story:
-    s = begun().jobs(1, JOBS)
-    s.activate()
-    s.tell()
-    return s
+    return begun().jobs(1, JOBS).activate().tell()
 
 
 def activation_refused() -> Story:
-    s = begun().jobs(1, JOBS)
-    s.done()
-    s.activate(status=503)
-    s.tell()
-    return s
+    return begun().jobs(1, JOBS).done().activate(status=503).tell()
 
 
 def told_success_though_one_shard_failed() -> Story:
@@ -347,28 +288,15 @@ def told_success_though_one_shard_goes_on() -> Story:
 
 
 def told_an_error_that_nobody_has() -> Story:
-    s = begun().jobs(1, JOBS)
-    s.done()
-    s.activate()
-    s.tell("it did not work")
-    return s
+    return begun().jobs(1, JOBS).done().activate().tell("it did not work")
 
 
 def told_of_a_deleted_one() -> Story:
-    s = begun().jobs(1, JOBS)
-    s.done()
-    s.activate()
-    s.delete()
-    s.tell()
-    return s
+    return begun().jobs(1, JOBS).done().activate().delete().tell()
 
 
 def nobody_told() -> Story:
-    s = begun().jobs(1, JOBS)
-    s.done()
-    s.activate()
-    s.mark("gave-up", after=60)
-    return s
+    return begun().jobs(1, JOBS).done().activate().mark("gave-up", after=60)
 
 
 def told_by_the_dead() -> Story:
@@ -385,9 +313,7 @@ def told_by_the_dead() -> Story:
 
 
 def told_twice() -> Story:
-    s = uninterrupted()
-    s.tell()
-    return s
+    return uninterrupted().tell()
 
 
 # -- I8
@@ -395,28 +321,21 @@ def told_twice() -> Story:
 
 def job_left_out_after_a_resume() -> Story:
     """Its layer is there, from the attachment before, and is trusted."""
-    s = resumed()
-    s.read(6)
-    return s.jobs(6, JOBS).end()
+    return resumed().read(6).jobs(6, JOBS).end()
 
 
 # -- I9
 
 
 def something_left_after_a_deletion() -> Story:
-    s = begun().jobs(1, 4)
-    s.index(deleted=True)
-    s.delete()
-    s.delete_objects(*(f"{layer(job)}-00000001" for job in range(1, 4)), "index_part.json-00000001")
-    s.delete(404)
-    return s
+    return begun().jobs(1, 4).index(deleted=True).delete().remove(range(1, 4), 1).delete(404)
 
 
 def something_comes_after_a_deletion() -> Story:
     s = begun().jobs(1, 4)
     s.index(deleted=True)
     s.delete()
-    s.delete_objects(*(f"{layer(job)}-00000001" for job in range(1, 5)), "index_part.json-00000001")
+    s.remove(range(1, 5), 1)
     s.delete(404)
     s.pageserver, s.generation = "pageserver_2", 2
     s.index()
@@ -432,26 +351,20 @@ def late_and_left(*, removed: bool = False) -> Story:
     s.bury()
     s.index(deleted=True)
     s.delete()
-    s.delete_objects(
-        *(f"{layer(job)}-00000001" for job in range(1, 5)),
-        "index_part.json-00000001",
-        "index_part.json-00000002",
-    )
+    s.remove(range(1, 5), 1, 2)
     s.delete(404)
     s.pageserver, s.generation = "pageserver_1", 1
     s.put_layer(5)
     s.index([5])
     if removed:
         s.location("Detached")
-        s.delete_objects(f"{layer(5)}-00000001", "index_part.json-00000001")
+        s.remove([5], 1)
     s.mark("settled")
     return s
 
 
 def leftovers() -> Story:
-    s = interrupted()
-    s.mark("settled")
-    return s
+    return interrupted().mark("settled")
 
 
 # -- I10
@@ -476,10 +389,7 @@ def retries_without_end() -> Story:
 
 
 def works_after_a_detach() -> Story:
-    s = begun().jobs(1, 4)
-    s.location("Detached")
-    s.put_layer(5)
-    return s
+    return begun().jobs(1, 4).location("Detached").put_layer(5)
 
 
 def works_after_a_test_has_detached_it() -> Story:
@@ -490,17 +400,11 @@ def works_after_a_test_has_detached_it() -> Story:
 
 
 def index_after_a_detach() -> Story:
-    s = begun().jobs(1, 4)
-    s.location("Detached")
-    s.index()
-    return s
+    return begun().jobs(1, 4).location("Detached").index()
 
 
 def reports_after_a_detach() -> Story:
-    s = begun().jobs(1, 4)
-    s.location("Detached")
-    s.checkpoint(8, status=412)
-    return s
+    return begun().jobs(1, 4).location("Detached").checkpoint(8, status=412)
 
 
 def reads_after_a_detach() -> Story:
@@ -522,11 +426,7 @@ def old_attachment_goes_on_beside_the_new_one() -> Story:
 
 
 def works_after_a_deletion_was_accepted() -> Story:
-    s = begun().jobs(1, 4)
-    s.index(deleted=True)
-    s.delete()
-    s.put_layer(5)
-    return s
+    return begun().jobs(1, 4).index(deleted=True).delete().put_layer(5)
 
 
 def a_dead_one_acts() -> Story:
@@ -621,11 +521,8 @@ def test_a_layer_of_no_job_is_noticed() -> None:
 
 def every_answer_lost_once() -> Story:
     """The controller has taken the report, and it is told again."""
-    s = begun()
-    for job in range(1, 5):
-        s.put_layer(job)
-    s.index(range(1, 5))
-    effect = s.arrive_report({"InProgress": s._progress(4)})
+    s = begun().written(1, 4)
+    effect = s.reports(4)
     s.perform(effect)
     s.drop(effect)
     s.checkpoint(4)
@@ -633,12 +530,9 @@ def every_answer_lost_once() -> Story:
 
 
 def controller_away_for_a_moment() -> Story:
-    s = begun()
-    for job in range(1, 5):
-        s.put_layer(job)
-    s.index(range(1, 5))
+    s = begun().written(1, 4)
     s.checkpoint(4, status=503)
-    s.drop(s.arrive_report({"InProgress": s._progress(4)}))
+    s.drop(s.reports(4))
     s.checkpoint(4)
     return s.jobs(5, JOBS).end()
 
@@ -666,11 +560,7 @@ def stale_one_refused() -> Story:
 
 
 def detached_and_attached() -> Story:
-    s = begun().jobs(1, 6)
-    s.location("Detached")
-    s.attach(2)
-    s.ask(4)
-    return s.jobs(5, JOBS).end()
+    return begun().jobs(1, 6).location("Detached").attach(2).ask(4).jobs(5, JOBS).end()
 
 
 def detached_while_another_shard_is_back() -> Story:
@@ -762,20 +652,14 @@ def deleted() -> Story:
     s = begun().jobs(1, 4)
     s.index(deleted=True)
     s.delete()
-    s.delete_objects(*(f"{layer(job)}-00000001" for job in range(1, 5)), "index_part.json-00000001")
+    s.remove(range(1, 5), 1)
     s.delete(404)
     s.mark("settled")
     return s
 
 
 def old_layers_cleaned_up() -> Story:
-    s = resumed().jobs(5, JOBS)
-    s.validate()
-    s.delete_objects(*(f"{layer(job)}-00000001" for job in (5, 6)))
-    s.end()
-    s.delete_objects("index_part.json-00000001")
-    s.mark("settled")
-    return s
+    return resumed().jobs(5, JOBS).validate().remove((5, 6)).end().remove([], 1).mark("settled")
 
 
 def late_after_a_deletion_and_gone() -> Story:
@@ -792,16 +676,13 @@ def too_late_and_cleaned_up() -> Story:
     s.pageserver, s.generation = "pageserver_1", 1
     s.put_layer(7)
     s.location("Detached")
-    s.delete_objects(*(f"{layer(job)}-00000001" for job in (5, 6, 7)), "index_part.json-00000001")
+    s.remove((5, 6, 7), 1)
     s.mark("settled")
     return s
 
 
 def an_error_told() -> Story:
-    s = begun().jobs(1, 4)
-    s.error()
-    s.tell('{"0000": "bad block"}')
-    return s
+    return begun().jobs(1, 4).error().tell('{"0000": "bad block"}')
 
 
 def both_shards_done() -> Story:
