@@ -1,10 +1,11 @@
-"""Ways to interrupt an import that is held at a job, so that it can go on afterwards."""
+"""Ways to interrupt an import that is held at a job, and what is to come of it afterwards."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
 from reattach.fixtures.imports.handle import ImportTimeline
+from reattach.fixtures.imports.run import ImportProgress, ImportRun
 
 Interruption = Callable[[ImportTimeline], None]
 
@@ -30,3 +31,19 @@ def pageserver_terminated(timeline: ImportTimeline) -> None:
 
 
 INTERRUPTIONS = [detach_by_policy, detach_by_attach_hook, pageserver_killed, pageserver_terminated]
+
+
+def ends_whole(
+    timeline: ImportTimeline, stopped_at: ImportProgress | None = None, timeout: float = 60
+) -> ImportRun:
+    """The import ends, the control plane is told once and without an error, and every byte is the source's.
+
+    stopped_at: what was recorded at the last interruption; it has gone on right after that.
+    """
+    run = timeline.wait_done(timeout)
+    if stopped_at is not None:
+        run.assert_resumed_from(stopped_at)
+    told = timeline.env.control_plane.import_complete(timeline)
+    assert told == [None], f"I7 told: the control plane was told {told}, expected once, without an error"
+    timeline.assert_equals(timeline.bucket)
+    return run

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from reattach.fixtures.control_plane import ControlPlane
 from reattach.fixtures.imports.bucket import ImportBucket, LocalImportBucket, S3ImportBucket
 from reattach.fixtures.imports.handle import after_job
 from reattach.fixtures.judge.neon.case import look_at
 from reattach.fixtures.neon_fixtures import NeonEnvBuilder, PageserverImportConfig
 from reattach.fixtures.remote_storage import RemoteStorageKind, available_remote_storages
+from test_runner.regress.interruptions import ends_whole
 
 JOB_SIZE = 512 * 1024
 LARGER_THAN_THE_PLAN = 1000
@@ -19,14 +19,12 @@ LARGER_THAN_THE_PLAN = 1000
     ("threshold", "concurrency", "shard_count"),
     [
         (1, 1, 0),
-        (4, 1, 4),
         (LARGER_THAN_THE_PLAN, 4, 4),
     ],
 )
 def test_import_resume_thresholds(
     neon_env_builder: NeonEnvBuilder,
     import_bucket: ImportBucket,
-    control_plane: ControlPlane,
     threshold: int,
     concurrency: int,
     shard_count: int,
@@ -42,12 +40,9 @@ def test_import_resume_thresholds(
     timeline.kill().start()
 
     window = 2 * concurrency
-    run = timeline.wait_done()
-    run.assert_resumed_from(stopped_at)
+    run = ends_whole(timeline, stopped_at)
     for shard in run.shards:
         assert len(shard.ran_twice) < threshold + window
-    assert control_plane.import_complete(timeline) == [None]
-    timeline.assert_equals(import_bucket)
 
 
 @pytest.mark.parametrize("storage", available_remote_storages())
@@ -56,7 +51,6 @@ def test_import_resume_places(
     neon_env_builder: NeonEnvBuilder,
     import_bucket: ImportBucket,
     local_import_bucket: LocalImportBucket,
-    control_plane: ControlPlane,
     location: str,
     storage: RemoteStorageKind,
 ) -> None:
@@ -73,15 +67,10 @@ def test_import_resume_places(
     timeline.release_all()
     timeline.attach()
 
-    run = timeline.wait_done()
-    run.assert_resumed_from(stopped_at)
-    assert control_plane.import_complete(timeline) == [None]
-    timeline.assert_equals(bucket)
+    ends_whole(timeline, stopped_at)
 
 
-def test_import_resume_after_migration(
-    neon_env_builder: NeonEnvBuilder, import_bucket: ImportBucket, control_plane: ControlPlane
-) -> None:
+def test_import_resume_after_migration(neon_env_builder: NeonEnvBuilder, import_bucket: ImportBucket) -> None:
     """I4, I5: a shard that moves to another pageserver goes on there, and the old one is not listened to."""
     neon_env_builder.num_pageservers = 2
     neon_env_builder.pageserver_import_config = PageserverImportConfig(4, JOB_SIZE, 4)
@@ -94,15 +83,12 @@ def test_import_resume_after_migration(
     destination = next(one for one in env.pageservers if one.id != origin.id)
     timeline.migrate(0, destination)
 
-    run = timeline.wait_done()
-    run.assert_resumed_from(stopped_at)
+    run = ends_whole(timeline, stopped_at)
     assert [one.node_id for one in run.shards[0].passes] == [origin.id, destination.id]
-    assert control_plane.import_complete(timeline) == [None]
-    timeline.assert_equals(import_bucket)
 
 
 def test_import_resume_one_of_four_pageservers_killed(
-    neon_env_builder: NeonEnvBuilder, import_bucket: ImportBucket, control_plane: ControlPlane
+    neon_env_builder: NeonEnvBuilder, import_bucket: ImportBucket
 ) -> None:
     """I5, I10: with every shard on a pageserver of its own, only the killed one's shard resumes."""
     neon_env_builder.num_pageservers = 4
@@ -116,16 +102,14 @@ def test_import_resume_one_of_four_pageservers_killed(
     timeline.kill(2).start()
     timeline.release_all()
 
-    run = timeline.wait_done()
+    run = ends_whole(timeline)
     assert [shard.interruptions for shard in run.shards] == [0, 0, 1, 0]
     assert run.shards[2].resumed_from == stopped_at[2].completed
     assert run.shards[2].first_job == stopped_at[2].completed + 1
-    assert control_plane.import_complete(timeline) == [None]
-    timeline.assert_equals(import_bucket)
 
 
 def test_import_resume_reads_nothing_again(
-    neon_env_builder: NeonEnvBuilder, import_bucket: S3ImportBucket, control_plane: ControlPlane
+    neon_env_builder: NeonEnvBuilder, import_bucket: S3ImportBucket
 ) -> None:
     """I5: by what was read from the bucket, nothing of what was checkpointed is read a second time."""
     neon_env_builder.pageserver_import_config = PageserverImportConfig(1, JOB_SIZE, 4)
@@ -135,12 +119,10 @@ def test_import_resume_reads_nothing_again(
     timeline.wait_at(after_job(8))
     timeline.restart_killed()
 
-    run = timeline.wait_done()
+    run = ends_whole(timeline)
     assert run.shards[0].resumed_from == 8
     case = look_at(env.world.history())
     (signs,) = case.signs.values()
     first, second = ({s.job for s in signs if s.generation == g and not s.wrote} for g in (1, 2))
     assert first >= {1, 2, 8}, f"the first pass was seen to read for jobs {sorted(first)}"
     assert min(second) == 9, f"I5: read again for job {min(second)} after the resume from 8"
-    assert control_plane.import_complete(timeline) == [None]
-    timeline.assert_equals(import_bucket)
