@@ -52,7 +52,11 @@ MOVED = {
 }
 
 
-@pytest.mark.parametrize("what", list(MOVED))
+@pytest.mark.parametrize(
+    ("what", "fill"),
+    [*((what, "s3") for what in MOVED), ("a segment", "local_fs"), ("global", "local_fs")],
+    indirect=["fill"],
+)
 def test_behind_a_link(
     what: str, fill: Fill, neon_env_builder: NeonEnvBuilder, vanilla_pg: VanillaPostgres, tmp_path: Path
 ) -> None:

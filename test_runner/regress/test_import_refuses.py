@@ -76,20 +76,15 @@ def bad_status(bucket: ImportBucket) -> str:
     return "status/pgdata"
 
 
-@pytest.mark.parametrize("place", ["s3", "local_fs"])
+SPOILT = (
+    *(no_control_file, short_control_file, bad_crc, unknown_catalog, not_shut_down),
+    *(no_relmap, odd_size, tablespace, bad_status),
+)
+
+
 @pytest.mark.parametrize(
-    "spoil",
-    [
-        no_control_file,
-        short_control_file,
-        bad_crc,
-        unknown_catalog,
-        not_shut_down,
-        no_relmap,
-        odd_size,
-        tablespace,
-        bad_status,
-    ],
+    ("spoil", "place"),
+    [*((spoil, "s3") for spoil in SPOILT), (no_control_file, "local_fs"), (bad_status, "local_fs")],
 )
 def test_import_refuses(
     neon_env_builder: NeonEnvBuilder,

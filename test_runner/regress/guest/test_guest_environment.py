@@ -123,7 +123,7 @@ def test_the_users_variables_do_not_matter(project: Project, variables: dict[str
     project.write(test_it=tests).pytest(env=variables).assert_passed(5)
 
 
-@pytest.mark.parametrize("name", ["AWS_ENDPOINT_URL_S3", "PGSERVICE", "PGDATESTYLE", "AWS_S3_EXPRESS"])
+@pytest.mark.parametrize("name", ["AWS_S3_EXPRESS", "PGDATESTYLE"])
 def test_nor_does_one_alone(project: Project, name: str) -> None:
     """Together one variable may hide what another does."""
     project.write(test_it=IMPORT).pytest(env={name: (AWS | PG)[name]}).assert_passed(1)
@@ -159,7 +159,7 @@ def test_a_large_environment(project: Project) -> None:
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="about root")
-@pytest.mark.parametrize(("mode", "umask"), [(0o700, 0o022), (0o755, 0o077), (0o700, 0o027)], ids=oct)
+@pytest.mark.parametrize(("mode", "umask"), [(0o755, 0o077), (0o700, 0o027)], ids=oct)
 def test_root_where_only_root_may_go(project: Project, mode: int, umask: int) -> None:
     project.root.chmod(mode)
     programs = """
@@ -186,7 +186,7 @@ def test_any_path_will_do(project: Project, name: str) -> None:
 
 def test_any_name_will_do(project: Project) -> None:
     """pytest writes what is not ASCII as backslashes, and a test's folder is called so."""
-    names = ["Zürich", "a\\b", "tab\t", "quote'\"", "\x07", "a//b", "..", "plain"]
+    names = ["Zürich", "a\\b", "\x07tab\tquote'\"", "a//b", ".."]
     test = IMPORT.replace(
         "def test_it(", f"import pytest\n\n@pytest.mark.parametrize('name', {names!r})\ndef test_it(name, "
     )

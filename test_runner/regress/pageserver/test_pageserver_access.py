@@ -63,6 +63,7 @@ def test_scopes(guarded: Guarded) -> None:
         if guarded.status(method, path, None) != 401:
             wrong.append(f"no token {method} {path}")
     assert wrong == []
+    assert guarded.status("GET", "/v1/tenant", "nonsense") == 401
     for method, path in PAGESERVER_PUBLIC:
         assert guarded.status(method, path, None) == 200
 

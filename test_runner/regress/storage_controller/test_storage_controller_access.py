@@ -27,6 +27,9 @@ def test_scopes(make_cloud: MakeCloud, tmp_path: Path) -> None:
         if cloud.api.call_raw(method, filled(path, TENANT))[0] != 401:
             wrong.append(f"no token {method} {path}")
     assert wrong == []
+    stranger = write_key_pair(tmp_path / "other.pem", tmp_path / "other.pub").generate_token(scope="admin")
+    for token in ("nonsense", stranger):
+        assert cloud.api.call_raw("GET", "/control/v1/node", token=token)[0] == 401
     for method, path in CONTROLLER_PUBLIC:
         assert cloud.api.call_raw(method, path)[0] == 200
 

@@ -21,7 +21,6 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from reattach.fixtures.auth_tokens import TokenScope, write_key_pair
 from reattach.fixtures.ports import PortDistributor
 from test_runner.regress.storage_controller.cloud import Cloud
 from test_runner.regress.storage_controller.conftest import MakeCloud
@@ -139,35 +138,6 @@ def test_a_taken_port_is_named(cloud: Cloud) -> None:
     assert second.wait(10) == 1
     assert f"cannot listen on 127.0.0.1:{cloud.port}" in cloud.log
     cloud.controller = first
-
-
-def test_tokens(make_cloud: MakeCloud, tmp_path: Path) -> None:
-    """Each route takes its scope and admin; others get 403, none gets 401; health needs no token."""
-    keys = write_key_pair(tmp_path / "private.pem", tmp_path / "public.pem")
-    strangers = write_key_pair(tmp_path / "other.pem", tmp_path / "other.pub")
-    cloud = make_cloud(nodes=0, arguments=["--public-key", (tmp_path / "public.pem").read_text()])
-
-    def status(scope: TokenScope | None, method: str, path: str, body: object = None) -> int:
-        token = None if scope is None else keys.generate_token(scope=scope)
-        return cloud.api.call(method, path, body, token=token)[0]
-
-    routes: list[tuple[TokenScope, str, str, object, int]] = [
-        (TokenScope.PAGE_SERVER_API, "POST", "/v1/tenant", {}, 400),
-        (TokenScope.GENERATIONS_API, "POST", "/upcall/v1/validate", {"tenants": []}, 200),
-        (TokenScope.GENERATIONS_API, "GET", "/upcall/v1/timeline_import_status", {}, 400),
-        (TokenScope.INFRA, "GET", "/control/v1/node", None, 200),
-        (TokenScope.SCRUBBER, "GET", f"/control/v1/tenant/{uuid.uuid4().hex}", None, 404),
-        (TokenScope.ADMIN, "POST", "/debug/v1/reconcile_all", None, 200),
-    ]
-    for scope, method, path, body, answer in routes:
-        assert status(scope, method, path, body) == answer
-        assert status(TokenScope.ADMIN, method, path, body) == answer
-        assert status(TokenScope.SAFEKEEPER_DATA, method, path, body) == 403
-        assert status(None, method, path, body) == 401
-    assert cloud.api.call("GET", "/ready")[0] == 200
-    assert cloud.api.call("GET", "/control/v1/node", token="nonsense")[0] == 401
-    stranger = strangers.generate_token(scope=TokenScope.ADMIN)
-    assert cloud.api.call("GET", "/control/v1/node", token=stranger)[0] == 401
 
 
 def make_certificate(directory: Path) -> tuple[Path, Path]:
