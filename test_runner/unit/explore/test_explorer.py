@@ -6,20 +6,22 @@ import gc
 import json
 import time
 import tracemalloc
+from bisect import bisect_left
 from itertools import cycle, islice
 from pathlib import Path
 
 import pytest
 
 from reattach.api.effects import Phase
-from reattach.api.history import load
+from reattach.api.history import History, load
 from reattach.api.plan import Plan, PlanError, Step
 from reattach.fixtures.explore.explorer import Explorer, Failure, ReferenceFailed, record
 from reattach.fixtures.explore.run import NEVER, plan_of, run_plan
 from reattach.fixtures.explore.shrink import Shrinker
+from reattach.fixtures.explore.step_text import parse_step, step_text
 from reattach.fixtures.judge.marks import GAVE_UP, marks
 from reattach.fixtures.subjects.port import Outcome
-from test_runner.unit.explore.fake import CHECKPOINT, PUT, FakeJob
+from test_runner.unit.explore.fake import BEGIN, CHECKPOINT, PUT, FakeJob
 
 
 def explore(subject: FakeJob, folder: Path, seed: int = 0, budget: float | None = None) -> Explorer:
@@ -201,16 +203,34 @@ def test_reducing_takes_so_long_and_no_longer(tmp_path: Path) -> None:
     job = FakeJob(bug="checkpoint first")
     failure = next(tried.result for tried in Explorer(job, tmp_path).runs() if tried.failure is not None)
 
-    def runs(seconds: float, budget: int) -> tuple[int, int]:
+    def runs(seconds: float, budget: int) -> tuple[int, int, bool]:
         explorer = Explorer(job, tmp_path / f"{seconds} {budget}")
         shape = record(job, tmp_path / f"{seconds} {budget}" / "reference")
         shrinker = Shrinker(explorer._run, explorer._record, budget, seconds)
         reduced = shrinker.shrink(job, shape, failure)
-        return explorer.report.runs, len(reduced.plan.steps)
+        return explorer.report.runs, len(reduced.plan.steps), reduced.is_least
 
-    assert runs(0, 80) == (3, len(failure.plan.steps))
-    assert runs(60, 4)[0] == 4 + 3
-    assert runs(60, 80)[1] == 1
+    assert runs(0, 80) == (3, len(failure.plan.steps), False)
+    assert runs(60, 4)[::2] == (4 + 3, False)
+    assert runs(60, 80)[1:] == (1, True)
+
+
+class EachEffectIsAStage(FakeJob):
+    """As of a job that says of nothing that it is a checkpoint, and does some things again at each start."""
+
+    def stages(self, history: History) -> dict[int, int]:
+        performed = [effect.number for effect in history.effects() if effect.performed]
+        return {effect.number: bisect_left(performed, effect.number) for effect in history.effects()}
+
+
+def test_what_came_later_than_ever_is_reduced_to_where_it_comes_else(tmp_path: Path) -> None:
+    job = EachEffectIsAStage(items=3, bug="checkpoint first")
+    again = [f"at {BEGIN} +1, after: kill job"] * 3
+    steps = [f"at {CHECKPOINT} #1, before: kill job", *again, f"at {CHECKPOINT} +1, after: kill job"]
+    failure = run_plan(job, plan_of(job, [parse_step(step) for step in steps]), tmp_path / "run")
+    explorer, shape = Explorer(job, tmp_path / "explore"), record(job, tmp_path / "reference")
+    reduced = Shrinker(explorer._run, explorer._record).shrink(job, shape, failure)
+    assert [step_text(step) for step in reduced.plan.steps] == [f"at {CHECKPOINT} #1, after: kill job"]
 
 
 def test_who_is_less_patient_knows_earlier_that_a_job_is_stuck(tmp_path: Path) -> None:
