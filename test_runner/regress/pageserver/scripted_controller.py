@@ -7,8 +7,9 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
+
+from reattach.fixtures.json_server import Asked, JsonServer
 
 Json = Any
 Key = tuple[str, str]
@@ -111,43 +112,20 @@ class FakeController:
         return 200, None
 
 
-class _Server(ThreadingHTTPServer):
-    daemon_threads = True
-
-    def handle_error(self, request: object, client_address: object) -> None:
-        """A client that was killed in the middle of a call is what many tests are about."""
-
-
 @contextmanager
 def serve_controller() -> Iterator[FakeController]:
     controller = FakeController()
 
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
+    def answer(asked: Asked) -> tuple[int, bytes]:
+        name = asked.target.rpartition("/")[2]
+        body = json.loads(asked.body or "null")
+        call = Upcall(asked.method, name, body, asked.headers.get("authorization"))
+        status, said = controller.handle(call)
+        return status, json.dumps(said).encode()
 
-        def _answer(self) -> None:
-            body = self.rfile.read(int(self.headers.get("content-length") or 0))
-            name = self.path.rpartition("/")[2]
-            call = Upcall(self.command, name, json.loads(body or "null"), self.headers.get("authorization"))
-            status, answer = controller.handle(call)
-            raw = json.dumps(answer).encode()
-            self.send_response(status)
-            self.send_header("content-length", str(len(raw)))
-            self.end_headers()
-            self.wfile.write(raw)
-
-        do_GET = do_POST = _answer
-
-        def log_message(self, format: str, *args: object) -> None:
-            """The pageserver's log says it already."""
-
-    server = _Server(("127.0.0.1", 0), Handler)
-    controller.port = server.server_port
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
+    server = JsonServer(answer, "controller").start()
+    controller.port = server.port
     try:
         yield controller
     finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
+        server.close()

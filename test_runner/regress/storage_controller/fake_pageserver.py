@@ -11,13 +11,13 @@ import re
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 from reattach.api import codec
 from reattach.api.ids import TenantShardId, TimelineId
 from reattach.api.lsn import Lsn
 from reattach.api.timeline import TimelineInfo
+from reattach.fixtures.json_server import Asked, JsonServer
 from test_runner.regress.storage_controller.http import Api
 from test_runner.regress.storage_controller.import_task import ImportTask
 from test_runner.regress.storage_controller.remote_storage import IndexedTimeline, RemoteStorage
@@ -83,7 +83,7 @@ class FakePageserver:
         self._faults: list[list[Any]] = []
         self._lock = threading.RLock()
         self._gates: dict[str, threading.Event] = {}
-        self._server: _Server | None = None
+        self._server: JsonServer | None = None
         self._epoch = 0
         self.port = 0
 
@@ -103,24 +103,19 @@ class FakePageserver:
 
     def start(self) -> None:
         """Listens, re-attaches, and then serves. Raises NoAnswer, Refused; it is not started then."""
-        server = _Server(("127.0.0.1", self.port), _handler_for(self))
-        self.port = server.server_address[1]
+        server = JsonServer(self._answer, f"pageserver {self.id}", self.port)
+        self.port = server.port
         try:
             answer = self.controller.ok(
                 "POST", "/upcall/v1/re-attach", {"node_id": self.id, "register": self.register_body()}
             )
         except Exception:
-            server.server_close()
+            server.close()
             raise
         with self._lock:
             self._server = server
             self._re_attached(answer["tenants"])
-        threading.Thread(
-            target=server.serve_forever,
-            kwargs={"poll_interval": 0.02},
-            name=f"pageserver {self.id}",
-            daemon=True,
-        ).start()
+        server.start()
 
     def restart(self) -> None:
         """Dies and comes back. Raises like `start`."""
@@ -131,8 +126,7 @@ class FakePageserver:
         """Answers nothing more. What is on its disk stays."""
         server, self._server = self._server, None
         if server is not None:
-            server.shutdown()
-            server.server_close()
+            server.close()
         with self._lock:
             self._epoch += 1
             self.attached.clear()
@@ -195,6 +189,14 @@ class FakePageserver:
     def is_current(self, shard: str, location: Location, epoch: int) -> bool:
         with self._lock:
             return self._epoch == epoch and self.attached.get(shard) is location
+
+    def _answer(self, asked: Asked) -> tuple[int, bytes] | None:
+        try:
+            answer = self.handle(asked.method, asked.target, asked.body)
+        except Exception as e:  # noqa: BLE001
+            self.errors.append(f"{asked.method} {asked.target}: {e!r}")
+            answer = 500, {"msg": repr(e)}
+        return None if answer is None else (answer[0], json.dumps(answer[1]).encode())
 
     def handle(self, method: str, target: str, body: bytes) -> Answer | None:
         """None: no answer at all."""
@@ -329,40 +331,3 @@ def _info(shard: str, timeline: str, lsn: Lsn | None = None) -> TimelineInfo:
         pg_version=16,
         state="Loading",
     )
-
-
-class _Server(ThreadingHTTPServer):
-    daemon_threads = True
-    block_on_close = False
-    request_queue_size = 256
-
-    def handle_error(self, request: object, client_address: object) -> None:
-        """A killed controller leaves broken connections; that is the point."""
-
-
-def _handler_for(node: FakePageserver) -> type[BaseHTTPRequestHandler]:
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-
-        def _serve(self) -> None:
-            body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-            try:
-                answer = node.handle(self.command, self.path, body)
-            except Exception as e:  # noqa: BLE001
-                node.errors.append(f"{self.command} {self.path}: {e!r}")
-                answer = 500, {"msg": repr(e)}
-            if answer is None:
-                self.close_connection = True
-                return
-            text = json.dumps(answer[1]).encode()
-            self.send_response(answer[0])
-            self.send_header("Content-Length", str(len(text)))
-            self.end_headers()
-            self.wfile.write(text)
-
-        do_GET = do_PUT = do_POST = do_DELETE = _serve
-
-        def log_message(self, format: str, *args: object) -> None:
-            """`FakePageserver.requests` has it."""
-
-    return Handler

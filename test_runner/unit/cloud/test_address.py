@@ -2,39 +2,26 @@
 
 from __future__ import annotations
 
-import json
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import pytest
 
 from reattach.fixtures.cloud.address import CloudAddress, NoCloud, Refused, find, make_folder, publish
 from reattach.fixtures.cloud.calls import CloudView
-
-
-class Answers(BaseHTTPRequestHandler):
-    def do_GET(self) -> None:
-        right = self.headers["Authorization"] == "Bearer right"
-        text = json.dumps({"processes": []} if right else {"msg": "another secret is needed"}).encode()
-        self.send_response(200 if right else 403)
-        self.send_header("Content-Length", str(len(text)))
-        self.end_headers()
-        self.wfile.write(text)
-
-    def log_message(self, format: str, *args: object) -> None:
-        pass
+from reattach.fixtures.json_server import Asked, JsonServer
 
 
 @pytest.fixture
 def port() -> Iterator[int]:
-    with HTTPServer(("127.0.0.1", 0), Answers) as server:
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
-        yield server.server_address[1]
-        server.shutdown()
-        thread.join()
+    def answer(asked: Asked) -> tuple[int, bytes]:
+        right = asked.headers["Authorization"] == "Bearer right"
+        said = b'{"processes": []}' if right else b'{"msg": "another secret is needed"}'
+        return 200 if right else 403, said
+
+    server = JsonServer(answer, "cloud").start()
+    yield server.port
+    server.close()
 
 
 @pytest.fixture(autouse=True)
