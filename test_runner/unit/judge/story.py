@@ -29,7 +29,7 @@ from reattach.api.lsn import Lsn
 TENANT, TIMELINE = TenantId("aa" * 16), TimelineId("bb" * 16)
 BUCKET, SOURCE_BUCKET, SOURCE = "storage", "import", "source"
 JOBS, HASH, LIMIT, SIZE = 12, 77, 524288, 4096
-THRESHOLD, WINDOW = 4, 8
+THRESHOLD, WINDOW, CONCURRENCY, RANGE = 4, 8, 16, 64 * 8192
 REL = RelTag(1663, 5, 16384, 0)
 
 
@@ -157,7 +157,7 @@ class Story:
         request: Attributes = {"operation": "DeleteObjects", "bucket": BUCKET, "key": "", "keys": keys}
         return self.whole(self.arrive(EffectClass(self.pageserver, "s3", "delete"), Front.S3, request))
 
-    def read(self, job: int, blocks: int = 64, etag: str | None = None) -> Story:
+    def read(self, job: int, blocks: int = 64, etag: str | None = None, status: int = 206) -> Story:
         """A ranged read for a job."""
         start = 64 * (job - 1) * 8192
         self.lines.append(
@@ -171,7 +171,7 @@ class Story:
                     "key": f"{SOURCE}/pgdata/base/5/16384",
                     "range": [start, start + blocks * 8192],
                 },
-                status=206,
+                status=status,
                 answer={} if etag is None else {"etag": etag},
                 incarnation=self.incarnation,
             )
@@ -301,9 +301,10 @@ class Story:
         """Up to the first job."""
         return self.settings().attach(self.generation).create().index().ask()
 
-    def settings(self, window: int = WINDOW) -> Story:
+    def settings(self, window: int = WINDOW, concurrency: int = CONCURRENCY) -> Story:
         facts = {"tenant_id": str(TENANT), "timeline_id": str(TIMELINE)}
-        self.mark("settings", threshold=THRESHOLD, window=window, **facts)
+        bounds = {"window": window, "concurrency": concurrency, "range_size": RANGE}
+        self.mark("settings", threshold=THRESHOLD, **bounds, **facts)
         return self
 
     def written(self, first: int, last: int) -> Story:

@@ -15,6 +15,7 @@ from test_runner.unit.judge.story import (
     JOBS,
     SIZE,
     TENANT,
+    THRESHOLD,
     TIMELINE,
     Story,
     interrupted,
@@ -437,6 +438,36 @@ def a_dead_one_acts() -> Story:
     return s
 
 
+# -- I11
+
+
+def refused_for_ever() -> Story:
+    s = begun()
+    for _ in range(25):
+        s.read(1, status=403)
+    return s
+
+
+# -- I12
+
+
+def more_jobs_at_a_time_than_may_run() -> Story:
+    s = begun()
+    s.settings(concurrency=2)
+    for job in (1, 2, 3):
+        s.read(job, blocks=32)
+    for job in (1, 2, 3):
+        s.read(job, blocks=32)
+        s.put_layer(job)
+    return s
+
+
+def everything_in_one_read() -> Story:
+    s = begun()
+    s.read(1, blocks=65)
+    return s
+
+
 LIES: list[tuple[str, Callable[[], Story], str]] = [
     (
         "I1",
@@ -486,6 +517,17 @@ LIES: list[tuple[str, Callable[[], Story], str]] = [
     ("I9", leftovers, "nothing names"),
     ("I10", never_ends, "failed 5 times since then"),
     ("I10", retries_without_end, "failed 40 times, and nothing else came of it"),
+    (
+        "I11",
+        refused_for_ever,
+        "was refused base/5/16384 20 times, the last time with status 403, and went on",
+    ),
+    ("I12", more_jobs_at_a_time_than_may_run, "read for 3 jobs at a time, one of them job 3, expected 2"),
+    (
+        "I12",
+        everything_in_one_read,
+        f"read {65 * 8192} bytes at once for job 1, expected {64 * 8192} at most",
+    ),
     ("I13", works_after_a_detach, "is Detached, and then came 'pageserver_1 > s3: put"),
     ("I13", works_after_a_test_has_detached_it, "is Detached, and then came 'pageserver_1 > s3: put"),
     ("I13", index_after_a_detach, "is Detached, and then came 'pageserver_1 > s3: put index_part.json'"),
@@ -517,6 +559,26 @@ def test_a_layer_of_no_job_is_noticed() -> None:
 
 
 # -- healthy ones
+
+
+def refused_a_few_times_by_each_attachment() -> Story:
+    s = begun()
+    for attachment in range(1, 7):
+        for _ in range(4):
+            s.read(1, status=403)
+        s.kill()
+        s.re_attach(1 + attachment)
+        s.ask()
+    return s.jobs(1, JOBS).end()
+
+
+def two_jobs_at_a_time() -> Story:
+    s = begun()
+    s.settings(concurrency=2)
+    for job in range(1, JOBS, THRESHOLD):
+        s.read(job + 1, blocks=32)
+        s.jobs(job, job + THRESHOLD - 1)
+    return s.end()
 
 
 def every_answer_lost_once() -> Story:
@@ -738,6 +800,8 @@ HEALTHY = [
     detached_by_a_test_and_attached_unseen,
     resumed_after_the_last_checkpoint,
     nothing_recorded_yet,
+    refused_a_few_times_by_each_attachment,
+    two_jobs_at_a_time,
     deleted,
     old_layers_cleaned_up,
     too_late_and_cleaned_up,
