@@ -37,7 +37,6 @@ PASSING: dict[str, Set] = {
 
 ENDING: dict[str, Set] = {
     "gone": lambda faults, key: on_reads(faults, key, None).status(404),
-    "denied": lambda faults, key: on_reads(faults, key, None).status(403),
     "etag_changed": lambda faults, key: on_reads(faults, key, None).change_etag(),
 }
 

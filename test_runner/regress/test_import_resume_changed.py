@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from reattach.api.bucket import Operation
+from reattach.fixtures.bucket import Faults
 from reattach.fixtures.control_plane import ControlPlane
-from reattach.fixtures.imports.bucket import ImportBucket, LocalImportBucket
+from reattach.fixtures.imports.bucket import ImportBucket, LocalImportBucket, S3ImportBucket
 from reattach.fixtures.imports.handle import ImportFailed, after_job
 from reattach.fixtures.imports.invariants import InvariantViolated
 from reattach.fixtures.neon_fixtures import NeonEnvBuilder, PageserverImportConfig
@@ -88,3 +90,33 @@ def test_import_resume_refuses_a_changed_bucket(
     error = timeline.wait_failed()
     assert "Import plan" in error or name in error, error
     assert control_plane.import_complete(timeline) == [error]
+
+
+@xfail_on_real(
+    "pageserver",
+    reason="a refused access is tried again for ever",
+    raises=(ImportFailed, InvariantViolated),
+)
+def test_import_resume_ends_when_the_bucket_refuses(
+    neon_env_builder: NeonEnvBuilder,
+    import_bucket: S3ImportBucket,
+    control_plane: ControlPlane,
+    bucket_faults: Faults,
+) -> None:
+    """I7, I11: rights that were taken away meanwhile end the import with the object's name."""
+    neon_env_builder.pageserver_import_config = PageserverImportConfig(4, JOB_SIZE, 4)
+    env = neon_env_builder.init_start()
+    env.pageserver.allowed_errors += [".*task failed: .*", ".*reading .* failed, will retry.*"]
+    env.storage_controller.allowed_errors.append(".*Timeline import completed with shard errors.*")
+    timeline = env.start_import(import_bucket, hold=after_job(6))
+
+    timeline.wait_at(after_job(6))
+    name = import_bucket.largest_relation_file()
+    key = f"{import_bucket.prefix}/{name}"
+    bucket_faults.on(Operation.GET_OBJECT, key=key, times=None).status(403)
+    timeline.restart_killed()
+
+    error = timeline.wait_failed()
+    assert name in error
+    assert control_plane.import_complete(timeline) == [error]
+    timeline.wait_forgotten()

@@ -520,7 +520,7 @@ LIES: list[tuple[str, Callable[[], Story], str]] = [
     (
         "I11",
         refused_for_ever,
-        "was refused base/5/16384 20 times, the last time with status 403, and went on",
+        "was refused base/5/16384 10 times, the last time with status 403, and went on",
     ),
     ("I12", more_jobs_at_a_time_than_may_run, "read for 3 jobs at a time, one of them job 3, expected 2"),
     (
