@@ -33,6 +33,7 @@ class Breakage:
 
 TASK = "reattach/pageserver/import_pgdata/task.py"
 EXECUTOR = "reattach/pageserver/import_pgdata/executor.py"
+BUCKET = "reattach/pageserver/import_pgdata/bucket.py"
 PGDATA = "reattach/pageserver/import_pgdata/pgdata.py"
 TENANT_DELETION = "reattach/pageserver/tenant/delete.py"
 ATTACH = "reattach/pageserver/tenant/attach.py"
@@ -146,21 +147,21 @@ BREAKAGES = [
         invariant="I2",
         edits=(Edit(TARGET, "            if problems:\n", "            if not problems and problems:\n"),),
         test="test_import_resume_looks_at_its_layers_before_done",
-        says="the import succeeded",
+        says="I2 durable before told",
     ),
     Breakage(
         name="attach-what-was-deleted",
         invariant="I9",
         edits=(Edit(ATTACH, "if generation <= buried:", "if generation < 0:"),),
-        test="test_never_attached and late",
-        says="late objects to go",
+        test="test_import_resume_late_writes and killed",
+        says="I9 gone",
     ),
     Breakage(
         name="leave-late-objects",
         invariant="I9",
         edits=(Edit(LATE_WRITES, "    if not timelines:\n", "    if timelines:\n"),),
-        test="test_gone_when_the_late_one_is_detached",
-        says="Extra items in the left set",
+        test="test_import_resume_late_writes and woken",
+        says="I9 gone",
     ),
     Breakage(
         name="take-results-as-they-finish",
@@ -196,8 +197,8 @@ BREAKAGES = [
         name="delete-only-the-unsharded-prefix",
         invariant="I9",
         edits=(Edit(TENANT_DELETION, "storage.list_beginning(prefix)", "storage.list_objects(prefix)"),),
-        test="test_tenant_delete and importing and local_fs",
-        says="tenants/",
+        test="test_import_resume_tenant_delete and importing and mock_s3",
+        says="I9 gone",
     ),
     Breakage(
         name="forget-imports-at-a-restart",
@@ -211,7 +212,7 @@ BREAKAGES = [
             ),
         ),
         test="test_import_resume_controller_killed_before_activation",
-        says="the control plane was not told",
+        says="I10 alive",
     ),
     Breakage(
         name="report-done-before-the-last-layers-are-there",
@@ -472,5 +473,23 @@ BREAKAGES = [
         ),
         test=KILLED,
         says="I6",
+    ),
+    Breakage(
+        name="try-a-refusal-for-ever",
+        invariant="I11",
+        edits=(Edit(BUCKET, "if refusals >= REFUSALS:", "if refusals < 0:"),),
+        test="test_import_resume_ends_when_the_bucket_refuses",
+        says="I11 ends",
+    ),
+    Breakage(
+        name="run-more-jobs-than-may-run",
+        invariant="I12",
+        edits=(
+            Edit(
+                EXECUTOR, "range(min(concurrency, jobs - completed))", "range(min(window, jobs - completed))"
+            ),
+        ),
+        test=EXPLORED,
+        says="I12 bounded memory",
     ),
 ]

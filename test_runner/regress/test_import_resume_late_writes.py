@@ -39,7 +39,8 @@ def wait_clean(env: NeonEnv, timeline: ImportTimeline) -> None:
         for pageserver in env.pageservers:
             if pageserver.running:
                 pageserver.http_client().deletion_queue_flush(execute=True)
-        assert not timeline.judgement().failures, timeline.judgement().failures[0]
+        wrong = [str(one) for one in timeline.judgement().failures]
+        assert not wrong, wrong[0]
         assert storage.timeline_objects(timeline.shards[0], timeline.timeline_id) == []
 
     wait_until(clean, name="what came late to go", timeout=15)

@@ -22,6 +22,7 @@ from reattach.fixtures.imports.handle import (
 from reattach.fixtures.neon_fixtures import NeonEnvBuilder, PageserverImportConfig
 from reattach.fixtures.remote_storage import RemoteStorageKind, available_remote_storages
 from reattach.fixtures.skips import xfail_on_real
+from reattach.fixtures.stores.boto import s3_client
 from reattach.fixtures.stores.s3 import S3Storage
 from reattach.fixtures.waiting import wait_until
 from test_runner.regress.interruptions import ends_whole
@@ -208,7 +209,9 @@ def test_import_resume_looks_at_its_layers_before_done(
     assert isinstance(storage, S3Storage)
     objects = storage.timeline_objects(timeline.shards[0], timeline.timeline_id)
     layer = next(entry.key for entry in objects if "index_part" not in entry.key)
-    storage.client.delete_object(Bucket=storage.bucket_name, Key=layer)
+    assert storage.endpoint is not None
+    seen = s3_client(storage.endpoint, storage.bucket_region, env.world.add_client("somebody"), "secret")
+    seen.delete_object(Bucket=storage.bucket_name, Key=layer)
     env.pageserver.allowed_errors.append(".*(task failed|is not in remote storage|lacks).*")
     env.storage_controller.allowed_errors.append(".*Timeline import completed with shard errors.*")
     timeline.release(after_job(8))

@@ -36,18 +36,18 @@ def delete_until_gone(env: NeonEnv, timeline: ImportTimeline) -> None:
 
 def assert_nothing_left(env: NeonEnv, timeline: ImportTimeline) -> None:
     """I9: no object below any shard's prefix, no local directory, no row, no location."""
+    timeline.assert_gone()
     storage = env.pageserver_remote_storage
     assert storage is not None
     assert storage.list_objects(f"tenants/{timeline.tenant_id}") == []
     for pageserver in env.pageservers:
         assert pageserver.http_client().locations().keys().isdisjoint(timeline.shards)
         assert not any(pageserver.tenant_dir(shard).exists() for shard in timeline.shards)
-    timeline.assert_gone()
 
 
 @pytest.mark.parametrize("storage", available_remote_storages())
 @pytest.mark.parametrize("when", ["importing", "done", "migrated", "restarting"])
-def test_tenant_delete(
+def test_import_resume_tenant_delete(
     neon_env_builder: NeonEnvBuilder, import_bucket: ImportBucket, storage: RemoteStorageKind, when: str
 ) -> None:
     """I9: the remote prefix of every shard is empty, and stays empty."""
