@@ -8,7 +8,7 @@ from contextlib import contextmanager
 import pytest
 
 from reattach.api.effects import Phase
-from reattach.api.witness import Step
+from reattach.api.plan import Step
 from reattach.fixtures.imports.bucket import ImportBucket
 from reattach.fixtures.imports.handle import ImportTimeline
 from reattach.fixtures.neon_fixtures import NeonEnv, NeonEnvBuilder
