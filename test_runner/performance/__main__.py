@@ -17,11 +17,13 @@ import subprocess
 import sys
 import tempfile
 import time
-import traceback
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from pathlib import Path
 
+import pytest
+
+from reattach.fixtures.cli.bench import BenchFailed, on_bench
 from test_runner.performance import (
     bench_crowd,
     bench_environment,
@@ -130,20 +132,23 @@ def _run(names: list[str], arguments: argparse.Namespace) -> tuple[Report, list[
         print(f"{name} ...", file=sys.stderr)
         # One lab for each: what one benchmark leaves behind must not slow down the next.
         try:
-            for result in _run_one(name, arguments):
-                results.append(result)
-                print(f"    {result}", file=sys.stderr)
-        except Exception:  # noqa: BLE001  (the figures of the others are worth having)
-            traceback.print_exc()
+            _run_one(name, arguments, results)
+        except BenchFailed as e:  # the figures of the others are worth having
+            print(e, file=sys.stderr)
             failed.append(name)
         print(f"    after {time.monotonic() - began:.0f} s", file=sys.stderr)
     return Report(at, _commit(), machine, tuple(results)), failed
 
 
-def _run_one(name: str, arguments: argparse.Namespace) -> Iterator[Result]:
+def _run_one(name: str, arguments: argparse.Namespace, results: list[Result]) -> None:
+    def work(request: pytest.FixtureRequest) -> None:
+        for result in BENCHMARKS[name](Lab(request, arguments.quick, arguments.requests)):
+            results.append(result)
+            print(f"    {result}", file=sys.stderr)
+
     with tempfile.TemporaryDirectory(prefix="reattach-bench-", dir=arguments.directory) as folder:
-        with Lab(Path(folder), arguments.quick, arguments.requests) as lab:
-            yield from BENCHMARKS[name](lab)
+        Path(folder).chmod(0o711)  # PostgreSQL runs as another user if this is root
+        on_bench(work, Path(folder), root=ROOT)
 
 
 def _commit() -> str:

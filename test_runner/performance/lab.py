@@ -1,26 +1,37 @@
-"""What all benchmarks share: a workshop with environments, and timed imports."""
+"""What all benchmarks share: environments, and timed imports."""
 
 from __future__ import annotations
 
+import itertools
 import os
 import re
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+import pytest
+
+from reattach.fixtures.bucket.server import BucketServer
 from reattach.fixtures.common_types import TenantId
+from reattach.fixtures.control_plane import ControlPlane
 from reattach.fixtures.env.builder import NeonEnvBuilder
+from reattach.fixtures.env.engines import Engines
 from reattach.fixtures.env.env import NeonEnv
-from reattach.fixtures.env.workshop import Workshop
 from reattach.fixtures.imports.bucket import ImportBucket
 from reattach.fixtures.imports.handle import ImportTimeline
 from reattach.fixtures.pg_version import PgVersion
+from reattach.fixtures.ports import PortDistributor
 from reattach.fixtures.postgres.binaries import PgBin
+from reattach.fixtures.postgres.databases import DatabaseServer
+from reattach.fixtures.postgres.datasets import DatasetCache
+from reattach.fixtures.postgres.distributions import Distribution
 from reattach.fixtures.processes import Launcher
+from reattach.fixtures.subjects.neon.plugin import make_builders_like
+from reattach.fixtures.subjects.neon.subject import MakeBuilder
 
 ROOT = Path(__file__).resolve().parents[2]
 IMPORT_SECONDS = 600.0
@@ -44,17 +55,72 @@ class TimedImport:
 Configure = Callable[[NeonEnvBuilder], object]
 
 
-class Lab(Workshop):
-    """A workshop of a benchmark run."""
+class Lab:
+    """What a benchmark works with: the fixtures of a test."""
 
-    def __init__(self, directory: Path, quick: bool, requests: int) -> None:
+    def __init__(self, request: pytest.FixtureRequest, quick: bool, requests: int) -> None:
         """quick: fewer repetitions and smaller data, to see whether a benchmark works.
 
         requests: how many the fuzzing sends.
         """
-        super().__init__(directory, root=ROOT)
         self.quick = quick
         self.requests = requests
+        self._request = request
+        self._numbers = itertools.count()
+        self.launcher: Launcher = request.getfixturevalue("launcher")
+        self.ports: PortDistributor = request.getfixturevalue("port_distributor")
+        self.directory: Path = request.getfixturevalue("test_output_dir")
+
+    @cached_property
+    def engines(self) -> Engines:
+        """The executables."""
+        found: Engines = self._request.getfixturevalue("engines")
+        return found
+
+    @cached_property
+    def databases(self) -> DatabaseServer:
+        """The PostgreSQL of the controllers, started."""
+        found: DatabaseServer = self._request.getfixturevalue("database_server")
+        return found
+
+    @cached_property
+    def datasets(self) -> DatasetCache:
+        """Data directories with data in them."""
+        found: DatasetCache = self._request.getfixturevalue("pg_datasets")
+        return found
+
+    @cached_property
+    def bucket(self) -> BucketServer:
+        """The mock S3, started."""
+        found: BucketServer = self._request.getfixturevalue("bucket_server")
+        return found
+
+    @cached_property
+    def pg_bin(self) -> PgBin:
+        """Programs of the PostgreSQL whose data is imported, where the version does not matter."""
+        found: PgBin = self._request.getfixturevalue("pg_bin")
+        return found
+
+    def path(self, name: str) -> Path:
+        """A path below the directory that nobody has had."""
+        return self.directory / f"{name}-{next(self._numbers)}"
+
+    @contextmanager
+    def builder(self) -> Iterator[NeonEnvBuilder]:
+        """Describes an environment, which is stopped, checked and removed at the end."""
+        directory = self.path("env")
+        directory.mkdir()
+        control_plane = ControlPlane()
+        try:
+            with self._make(directory.name, directory, control_plane) as builder:
+                yield builder
+        finally:
+            control_plane.close()
+            shutil.rmtree(directory, ignore_errors=True)
+
+    @cached_property
+    def _make(self) -> MakeBuilder:
+        return make_builders_like(self._request.getfixturevalue("neon_env_builder"))
 
     def runs(self, count: int) -> range:
         """So many repetitions, or as few as there can be in a quick run."""
@@ -63,10 +129,12 @@ class Lab(Workshop):
     @cached_property
     def pg_bin_with_amcheck(self) -> PgBin:
         """`pg_bin`, or that of another version if only that one has amcheck; `pg_bin` if none has."""
+        get = self._request.getfixturevalue
+        distributions: Mapping[int, Distribution] = get("pg_distributions")
         for version in (PgVersion.DEFAULT, PgVersion.V17, PgVersion.V15, PgVersion.V14):
-            distribution = self.distributions.get(int(version))
+            distribution = distributions.get(int(version))
             if distribution is not None and distribution.has_extension("amcheck"):
-                return self.pg_bin_of(version)
+                return PgBin(self.directory, get("pg_distrib_dir"), version, clusters=get("pg_clusters"))
         return self.pg_bin
 
     @contextmanager
