@@ -27,6 +27,7 @@ from reattach.fixtures.cli.bench import BenchFailed, on_bench
 from test_runner.performance import (
     bench_crowd,
     bench_environment,
+    bench_explore,
     bench_fullbackup,
     bench_fuzz,
     bench_import,
@@ -58,6 +59,7 @@ BENCHMARKS: dict[str, Callable[[Lab], Iterable[Result]]] = {
     "crowd": bench_crowd.crowd,
     "full_disks": bench_crowd.full_disks,
     "fuzz": bench_fuzz.fuzz,
+    "explore": bench_explore.explorations,
     "suite": bench_suite.import_resume,
 }
 
