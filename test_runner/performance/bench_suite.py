@@ -17,7 +17,10 @@ _SECONDS_IN_SUMMARY = re.compile(r"\b\d+ passed.* in (?P<seconds>[\d.]+)s")
 def import_resume(lab: Lab) -> list[Result]:
     """`pytest -k import_resume`, serial and with two workers, its set-up (initdb, source data) included."""
     selected = "import_resume_again" if lab.quick else "import_resume"
-    rows = (("serial", [], SERIAL_SECONDS), ("2 workers", ["-n", "2"], WORKERS_SECONDS))
+    rows: list[tuple[str, list[str], float]] = [
+        ("serial", [], SERIAL_SECONDS),
+        ("2 workers", ["-n", "2"], WORKERS_SECONDS),
+    ]
     return [
         single(
             f"pytest -k {selected}, {what}",
