@@ -48,11 +48,8 @@ def test_an_object_that_changed_after_the_import(
     assert f"the bucket has 0x{now:02X}, the import 0x{then:02X}" in text
 
 
-@pytest.mark.parametrize("shard_count", [0, 3], ids=lambda count: f"{count}_shards")
-def test_an_object_that_was_deleted_after_the_import(
-    neon_simple_env: NeonEnv, bucket: ImportBucket, shard_count: int
-) -> None:
-    timeline = imported(neon_simple_env, bucket, shard_count)
+def test_an_object_that_was_deleted_after_the_import(neon_simple_env: NeonEnv, bucket: ImportBucket) -> None:
+    timeline = imported(neon_simple_env, bucket)
     name = bucket.largest_relation_file()
     bucket.delete(name)
     with pytest.raises(DataDiffers, match=rf"{name.removeprefix('pgdata/')}: the bucket has no such file"):

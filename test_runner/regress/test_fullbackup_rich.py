@@ -32,8 +32,8 @@ def answers(postgres: PgProtocol) -> dict[str, object]:
 
 @pytest.mark.parametrize(
     ("tables", "shard_count"),
-    [(50, 0), (50, 4), pytest.param(MANY_TABLES, 4, marks=pytest.mark.slow)],
-    ids=["50_tables-0_shards", "50_tables-4_shards", "many_tables-4_shards"],
+    [(50, 0), pytest.param(MANY_TABLES, 4, marks=pytest.mark.slow)],
+    ids=["50_tables-0_shards", "many_tables-4_shards"],
 )
 def test_rich_cluster(
     neon_env_builder: NeonEnvBuilder,

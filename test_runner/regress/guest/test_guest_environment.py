@@ -117,7 +117,7 @@ OTHERS = {
 }
 
 
-@pytest.mark.parametrize("variables", [AWS, PROXY, PG, OTHERS], ids=["aws", "proxy", "pg", "others"])
+@pytest.mark.parametrize("variables", [AWS | OTHERS, PROXY | PG], ids=["aws and others", "proxy and pg"])
 def test_the_users_variables_do_not_matter(project: Project, variables: dict[str, str]) -> None:
     tests = IMPORT + SQL + CLIENTS + PROXIES + FAST_IMPORT
     project.write(test_it=tests).pytest(env=variables).assert_passed(5)

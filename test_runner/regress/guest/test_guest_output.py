@@ -36,13 +36,15 @@ def test_a_tests_folder_that_is_the_users(
     assert golden.read_text() == "precious"
 
 
-@pytest.mark.parametrize("shared", ["cache", "cache/run-1", "pg_distrib/v16", "pg_distrib/v16/bin"])
-def test_shared_folders_that_are_the_users(project: Project, shared: str) -> None:
-    golden = put_precious(project.root / shared)
+@pytest.mark.parametrize(
+    "shared", [("cache", "pg_distrib/v16"), ("cache/run-1", "pg_distrib/v16/bin")], ids=" ".join
+)
+def test_shared_folders_that_are_the_users(project: Project, shared: tuple[str, ...]) -> None:
+    golden = [put_precious(project.root / folder) for folder in shared]
     test = "def test_plain(pg_datasets, pg_distrib_dir, pg_bin):\n    pg_bin.run(['psql', '--version'])\n"
     for _ in range(2):
         project.write(test_it=test).pytest(env={"TEST_OUTPUT": "."}).assert_passed(1)
-    assert golden.read_text() == "precious"
+    assert [file.read_text() for file in golden] == ["precious"] * 2
 
 
 def test_a_link_is_not_followed(project: Project) -> None:
@@ -71,18 +73,14 @@ def test_plain(neon_binpath, pg_distrib_dir, pg_version):
     assert golden.exists()
 
 
-@pytest.mark.parametrize(
-    ("body", "kept"),
-    [
-        ("pass", False),
-        ("assert False", True),
-        ("pytest.skip('not now')", False),
-        ("late.append(1)", True),
-    ],
-    ids=["passes", "fails", "skipped", "fails in teardown"],
-)
-def test_the_folder_goes_unless_the_test_fails(project: Project, body: str, kept: bool) -> None:
-    test = f"""
+def test_the_folder_goes_unless_the_test_fails(project: Project) -> None:
+    ends = {
+        "passes": "pass",
+        "fails": "assert False",
+        "is_skipped": "pytest.skip('not now')",
+        "fails_in_teardown": "late.append(1)",
+    }
+    test = """
 import pytest
 
 @pytest.fixture
@@ -90,17 +88,20 @@ def late(test_output_dir):
     found = []
     yield found
     assert not found
-
-def test_it(late, test_output_dir):
+"""
+    for name, body in ends.items():
+        test += f"""
+def test_{name}(late, test_output_dir):
     (test_output_dir / "repo").mkdir()
     (test_output_dir / "repo" / "some.log").write_text("said")
     {body}
 """
     run = project.write(test_it=test).pytest()
-    assert (project.root / "test_output" / "test_it").exists() is kept, run.output
-    again = project.write(test_it="def test_it(test_output_dir):\n    pass\n").pytest()
-    again.assert_passed(1)
-    assert not (project.root / "test_output" / "test_it").exists()
+    kept = {folder.name for folder in (project.root / "test_output").glob("test_*")}
+    assert kept == {"test_fails", "test_fails_in_teardown"}, run.output
+    right = [f"def {name}(test_output_dir):\n    pass\n" for name in kept]
+    project.write(test_it="\n".join(right)).pytest().assert_passed(2)
+    assert not [*(project.root / "test_output").glob("test_*")]
 
 
 def test_preserve_keeps_the_folder_of_a_passing_test(project: Project) -> None:

@@ -204,10 +204,11 @@ def test_a_manifest_that_cannot_be_read_is_named(subject: Subject) -> None:
     assert manifest.name in broken["msg"]
 
 
-@pytest.mark.parametrize("point", ["storage-sync-list-remote-timelines", "attach-before-activate"])
-@pytest.mark.parametrize("failures", [1, 3])
+@pytest.mark.parametrize(
+    ("point", "failures"), [("storage-sync-list-remote-timelines", 1), ("attach-before-activate", 2)]
+)
 def test_a_moment_of_trouble_at_attach(
-    pageserver: PageserverProcess, tenant: TenantShardId, failures: int, point: str
+    pageserver: PageserverProcess, tenant: TenantShardId, point: str, failures: int
 ) -> None:
     """I10: nobody has to ask again; meanwhile everybody sees what is wrong."""
     pageserver.failpoint(point, f"{failures}*return")
