@@ -17,7 +17,7 @@ from reattach.fixtures.neon_fixtures import (
 )
 from reattach.fixtures.pageserver.http_session import PageserverApiException
 from reattach.fixtures.processes import wait_for
-from reattach.fixtures.remote_storage import RemoteStorageKind, available_remote_storages
+from reattach.fixtures.remote_storage import RemoteStorageKind, available_remote_storages, s3_storage
 from reattach.fixtures.skips import xfail_on_real
 
 SHARDS = 4
@@ -54,14 +54,13 @@ def assert_nothing_left(env: NeonEnv, timeline: ImportTimeline) -> None:
         assert not any(pageserver.tenant_dir(shard).exists() for shard in timeline.shards)
 
 
-@pytest.mark.parametrize("storage", available_remote_storages())
 @pytest.mark.parametrize(
-    "when",
+    ("when", "storage"),
     [
-        pytest.param("importing", marks=_ROW_STAYS),
-        "done",
-        pytest.param("migrated", marks=_ROW_STAYS),
-        pytest.param("restarting", marks=_ROW_STAYS),
+        *(pytest.param("importing", storage, marks=_ROW_STAYS) for storage in available_remote_storages()),
+        ("done", s3_storage()),
+        pytest.param("migrated", s3_storage(), marks=_ROW_STAYS),
+        pytest.param("restarting", s3_storage(), marks=_ROW_STAYS),
     ],
 )
 def test_import_resume_tenant_delete(
