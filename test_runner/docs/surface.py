@@ -113,7 +113,7 @@ OF_THE_LIBRARY: dict[str, frozenset[str]] = {
         "bucket.request_log": "RequestLog.forget",
         "env.builder": "NeonEnvBuilder.findings",
         "env.env": "NeonEnv.has_database NeonEnv.release_database NeonEnv.service_environment "
-        "NeonEnv.first_death NeonEnv.create_initial_tenant",
+        "NeonEnv.first_death NeonEnv.create_initial_tenant NeonEnv.mark_settings",
         "env.config": "availability_zone base_config apply_override write_workdir read_config write_config",
         "env.capabilities": "why_missing",
         "env.service": "Service.note_death Service.findings",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+import shutil
 import sys
 from pathlib import Path
 
@@ -107,15 +108,21 @@ def shop(tmp_path: Path) -> Path:
 
 
 def test_on_the_command_line(shop: Path) -> None:
-    """Found without a check, by what the server says that it has; and repeated by the plan's file."""
-    job = shlex.join([sys.executable, str(ORDERS), "{http}", "without_key"])
+    """Found without a check, by what the server says that it has; and repeated by the plan's file.
+
+    The command names a file beside it, though the job's working directory is another.
+    """
+    shutil.copy(ORDERS, shop.parent)
+    job = shlex.join([sys.executable, ORDERS.name, "{http}", "without_key"])
     arguments = ["--command", job, "--http", "shop.py", "--fault", "network"]
     explored = run_cli("explore", *arguments, "--output", "out", cwd=shop.parent)
     assert explored.returncode == 1, explored.stdout + explored.stderr
     assert "after: lose answer" in explored.stdout
     assert "apples apples" in explored.stdout
     plan = next((shop.parent / "out/explore/failures").glob("*/plan.json"))
-    again = run_cli("replay", str(plan), cwd=shop.parent)
+    elsewhere = shop.parent / "elsewhere"
+    elsewhere.mkdir()
+    again = run_cli("replay", str(plan), cwd=elsewhere)
     assert again.returncode == 1, again.stdout + again.stderr
     assert "wrong result: " in again.stdout
 

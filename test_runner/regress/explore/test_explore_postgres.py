@@ -103,6 +103,7 @@ def test_on_the_command_line(tmp_path: Path) -> None:
     loader = shlex.join([sys.executable, str(LOADER)])
     command = f"{loader} {{dsn}} {ROWS} {BATCH} 'two transactions'"
     arguments = ["explore", "--command", command, "--postgres", str(HERE / "schema.sql"), "--output", "out"]
+    arguments += ["--failures", "1"]
     explored = run_cli(*arguments, cwd=tmp_path)
     assert explored.returncode == 1, explored.stdout + explored.stderr
     assert "table public.t: 40 rows" in explored.stdout

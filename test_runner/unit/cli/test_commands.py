@@ -12,6 +12,7 @@ import pytest
 
 from reattach.api.history import encode_line
 from reattach.fixtures.cli.main import COMMANDS, main
+from reattach.fixtures.cli.subject_options import from_here
 from test_runner.unit.judge.story import interrupted
 
 HEAVY = {"boto3", "moto", "numpy", "psycopg", "pytest", "requests", "rich"}
@@ -60,3 +61,24 @@ def test_a_history_is_read_without_what_makes_one(command: str, tmp_path: Path) 
 @pytest.mark.parametrize("command", ["up", "import", "kill", "faults"])
 def test_what_is_asked_of_a_cloud_needs_no_test_machinery(command: str) -> None:
     assert not modules(command, "--help") & HEAVY
+
+
+@pytest.mark.parametrize(
+    ("command", "seen"),
+    [
+        ("python loader.py {dsn} --to=loader.py", "python HERE/loader.py {dsn} --to=loader.py"),
+        ("bin/tool 'a b.sql' data 'no such'", "HERE/bin/tool 'HERE/a b.sql' data 'no such'"),
+        ("loader.py 'x  y'", "loader.py 'x  y'"),
+        (f"psql -c 'select {'1' * 5000}'", f"psql -c 'select {'1' * 5000}'"),
+    ],
+)
+def test_files_that_a_command_names_are_those_of_here(
+    command: str, seen: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its working directory is another."""
+    monkeypatch.chdir(tmp_path)
+    for folder in ("bin", "data"):
+        (tmp_path / folder).mkdir()
+    for name in ("loader.py", "a b.sql", "bin/tool"):
+        (tmp_path / name).touch()
+    assert from_here(command) == seen.replace("HERE", str(tmp_path))
