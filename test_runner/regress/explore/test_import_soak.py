@@ -41,6 +41,16 @@ def test_a_rule_that_nobody_meets_is_told(replay: Replay, neon_import: MakeImpor
         replay(neon_import(), LAYER + bucket_rule(rule))
 
 
+def test_several_imports_at_once(replay: Replay, neon_import: MakeImport) -> None:
+    """I8, I10: each comes to its end, and each is compared; an operator deletes the first alone."""
+    result = replay(neon_import(imports=3), LAYER + "kill pageserver_1")
+    assert [one.sentence for one in result.findings].count("every byte equals the bucket's") == 3
+    result = replay(neon_import(imports=2), LAYER + "delete")
+    said = [one.sentence for one in result.findings]
+    assert said.count("every byte equals the bucket's") == 1
+    assert said.count("nothing is left of the deleted timeline") == 1
+
+
 @pytest.mark.parametrize("number", [0, 1, pytest.param(range(2, 26), marks=pytest.mark.slow, id="2_to_25")])
 def test_import_survives_what_chance_brings(
     neon_import: MakeImport, test_output_dir: Path, number: int | range
