@@ -9,6 +9,7 @@ import pytest
 
 from reattach.api.bucket import Match, Operation, Rule, Status
 from reattach.api.history import Arrived, Signalled, load
+from reattach.fixtures.bucket.server import BucketServer
 from reattach.fixtures.cli.subjects import ImportLine
 from reattach.fixtures.explore.plugin import NothingObserved, Replay, replay_plan
 from reattach.fixtures.subjects.neon import operator
@@ -49,6 +50,16 @@ def test_several_imports_at_once(replay: Replay, neon_import: MakeImport) -> Non
     said = [one.sentence for one in result.findings]
     assert said.count("every byte equals the bucket's") == 1
     assert said.count("nothing is left of the deleted timeline") == 1
+
+
+def test_an_attempt_leaves_nothing_behind(
+    replay: Replay, neon_import: MakeImport, bucket_server: BucketServer
+) -> None:
+    """I12, of the explorer: ten thousand plans need no more memory than one."""
+    before = bucket_server.control.health().objects
+    replay(neon_import(), LAYER + "kill pageserver_1")
+    assert bucket_server.control.health().objects == before
+    assert not bucket_server.log.where(Operation.PUT_OBJECT)
 
 
 @pytest.mark.parametrize("number", [0, 1, pytest.param(range(2, 26), marks=pytest.mark.slow, id="2_to_25")])
