@@ -9,6 +9,10 @@ from dataclasses import dataclass
 from urllib.parse import quote
 from xml.etree import ElementTree
 
+from obstore.store import S3Store
+
+from reattach.fixtures.bucket import BucketServer
+
 AUTHORIZATION = (
     "AWS4-HMAC-SHA256 Credential=AKRAW/20260101/us-east-1/s3/aws4_request, SignedHeaders=host, Signature=00"
 )
@@ -121,6 +125,21 @@ class Raw:
 
     def close(self) -> None:
         self._connection.close()
+
+
+def obstore_client(server: BucketServer, bucket: str, *, sign: bool = True, timeout: str = "30s") -> S3Store:
+    """A client that does not retry."""
+    return S3Store(
+        bucket,
+        endpoint=server.endpoint,
+        region=server.region,
+        access_key_id="obstore",
+        secret_access_key="secret",
+        skip_signature=not sign,
+        virtual_hosted_style_request=False,
+        client_options={"allow_http": True, "timeout": timeout},
+        retry_config={"max_retries": 0},
+    )
 
 
 def path(bucket: str, key: str = "") -> str:

@@ -18,30 +18,14 @@ import pytest
 from boto3.s3.transfer import TransferConfig
 from botocore.config import Config
 from botocore.exceptions import ClientError
-from obstore.store import S3Store
 
 from reattach.api.bucket import Operation
 from reattach.fixtures.bucket import BucketServer
 from reattach.fixtures.ports import PortDistributor
 from reattach.fixtures.processes import Launcher, wait_for
-from test_runner.regress.import_bucket_raw import Raw
+from test_runner.regress.import_bucket_raw import Raw, obstore_client
 
 KEYS = ["plain", "/leading", "a//b", "sp ace+plus", "per%25cent", "ümläut/☃", "quo'te\"<&>", "x=1&y=2?z#f"]
-
-
-def store(server: BucketServer, bucket: str, *, sign: bool = True) -> S3Store:
-    """An obstore client that does not retry."""
-    return S3Store(
-        bucket,
-        endpoint=server.endpoint,
-        region=server.region,
-        access_key_id="obstore",
-        secret_access_key="secret",
-        skip_signature=not sign,
-        virtual_hosted_style_request=False,
-        client_options={"allow_http": True},
-        retry_config={"max_retries": 0},
-    )
 
 
 @pytest.mark.parametrize("size", [0, 1, 64 * 1024, 3 * 1024 * 1024])
@@ -103,7 +87,7 @@ def test_presigned_urls(bucket_server: BucketServer, signature: str) -> None:
 @pytest.mark.parametrize("sign", [True, False], ids=["signed", "anonymous"])
 def test_obstore(bucket_server: BucketServer, sign: bool) -> None:
     bucket_server.create_bucket("obstore")
-    client = store(bucket_server, "obstore", sign=sign)
+    client = obstore_client(bucket_server, "obstore", sign=sign)
     content = os.urandom(9 * 1024 * 1024)
     for key in ("plain", "a/b c+d", "ümläut/☃"):
         obstore.put(client, key, b"small")
@@ -141,7 +125,7 @@ def test_twenty_thousand_objects(bucket_server: BucketServer, tmp_path: Path) ->
     for directory in range(20):
         preloaded = bucket_server.preload(tmp_path, "twenty-thousand", f"p/{directory:02}")
         assert (preloaded.objects, preloaded.bytes) == (1000, 5)
-    client = store(bucket_server, "twenty-thousand")
+    client = obstore_client(bucket_server, "twenty-thousand")
     paths = [entry["path"] for page in obstore.list(client) for entry in page]
     assert paths == [f"p/{d:02}/{n:04}" for d in range(20) for n in range(1000)]
     assert len(obstore.list_with_delimiter(client, "p")["common_prefixes"]) == 20

@@ -17,7 +17,7 @@ from reattach.fixtures.bucket import BucketServer, Fault, Faults, RuleNeverFired
 from reattach.fixtures.bucket.control import BucketError
 from reattach.fixtures.ports import PortDistributor
 from reattach.fixtures.processes import Launcher
-from test_runner.regress.import_bucket_raw import Raw
+from test_runner.regress.import_bucket_raw import Raw, obstore_client
 
 GET = Operation.GET_OBJECT
 CONTENT = bytes(range(256)) * 256
@@ -38,16 +38,7 @@ def raw(bucket_server: BucketServer) -> Iterator[Raw]:
 @pytest.fixture
 def client(bucket_server: BucketServer, raw: Raw) -> S3Store:
     """obstore on the same bucket, without retries and impatient."""
-    return S3Store(
-        BUCKET,
-        endpoint=bucket_server.endpoint,
-        region=bucket_server.region,
-        access_key_id="obstore",
-        secret_access_key="secret",
-        virtual_hosted_style_request=False,
-        client_options={"allow_http": True, "timeout": "1s"},
-        retry_config={"max_retries": 0},
-    )
+    return obstore_client(bucket_server, BUCKET, timeout="1s")
 
 
 def test_status(raw: Raw, client: S3Store, bucket_faults: Faults) -> None:

@@ -8,12 +8,11 @@ from concurrent.futures import Future, ThreadPoolExecutor
 
 import obstore
 import pytest
-from obstore.store import S3Store
 
 from reattach.api.bucket import Operation
 from reattach.fixtures.bucket import BucketServer, Faults, Gate, RuleNeverFired
 from reattach.fixtures.processes import wait_for
-from test_runner.regress.import_bucket_raw import Answer, Raw
+from test_runner.regress.import_bucket_raw import Answer, Raw, obstore_client
 
 PUT = Operation.PUT_OBJECT
 BUCKET = "gates"
@@ -103,16 +102,7 @@ def test_obstore_waits_at_a_gate(
     bucket_server: BucketServer, bucket_faults: Faults, pool: ThreadPoolExecutor
 ) -> None:
     bucket_server.put(BUCKET, "obstore", b"content")
-    client = S3Store(
-        BUCKET,
-        endpoint=bucket_server.endpoint,
-        region=bucket_server.region,
-        access_key_id="obstore",
-        secret_access_key="secret",
-        virtual_hosted_style_request=False,
-        client_options={"allow_http": True},
-        retry_config={"max_retries": 0},
-    )
+    client = obstore_client(bucket_server, BUCKET)
     with bucket_faults.gate(Operation.GET_OBJECT, client="obstore") as gate:
         read = pool.submit(lambda: bytes(obstore.get(client, "obstore").bytes()))
         gate.wait_until_held()
