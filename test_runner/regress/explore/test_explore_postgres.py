@@ -43,18 +43,11 @@ def test_a_right_loader_survives(loader: MakeLoader, test_output_dir: Path) -> N
     assert report.coverage.numbers()[0] == 9
 
 
-@pytest.mark.parametrize(
-    ("bug", "says"),
-    [
-        ("progress first", "table t has 20 of 30 rows"),
-        ("two transactions", "table t has 40 of 30 rows"),
-    ],
-)
-def test_a_wrong_loader_is_found(loader: MakeLoader, bug: str, says: str, test_output_dir: Path) -> None:
-    explorer = Explorer(loader(bug), test_output_dir / "explore")
+def test_a_wrong_loader_is_found(loader: MakeLoader, test_output_dir: Path) -> None:
+    explorer = Explorer(loader("progress first"), test_output_dir / "explore")
     failure = next(tried.failure for tried in explorer.runs() if tried.failure is not None)
     assert len(failure.reduced.plan.steps) == 1
-    assert says in failure.reduced.result.sentence()
+    assert "table t has 20 of 30 rows" in failure.reduced.result.sentence()
     assert failure.reduced.stable
 
 
@@ -119,16 +112,8 @@ def test_on_the_command_line(tmp_path: Path) -> None:
 
 
 def test_a_command_that_nobody_sees_is_not_explored(tmp_path: Path) -> None:
-    ended = run_cli(
-        "explore",
-        "--command",
-        "true",
-        "--postgres",
-        str(HERE / "schema.sql"),
-        "--output",
-        "out",
-        cwd=tmp_path,
-    )
+    schema = str(HERE / "schema.sql")
+    ended = run_cli("explore", "--command", "true", "--postgres", schema, "--output", "out", cwd=tmp_path)
     assert ended.returncode == 1
     assert "no effect of the job passed the witness" in ended.stderr
 

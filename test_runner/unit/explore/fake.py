@@ -37,10 +37,6 @@ class Crash(Exception):
     pass
 
 
-class StepArrived(Exception):
-    """The simulation stops, so that whoever waits for a step sees it."""
-
-
 @dataclass
 class FakeWorld:
     """Keeps a history on disk, and carries out steps as the witness does."""
