@@ -111,7 +111,7 @@ def test_allure_has_the_first_screen(reported: Reported) -> None:
 def test_allure_shows_what_a_test_author_knows(reported: Reported) -> None:
     """No fixture of the library's machinery, unless it went wrong or has something attached."""
     parameters = [(one["name"], one["value"]) for one in reported.allure("test_fails")["parameters"]]
-    assert [(name, str(value).isdecimal()) for name, value in parameters] == [("PostgreSQL", True)]
+    assert [(name, str(value).isdecimal()) for name, value in parameters] == [("pg_version", True)]
     ends = reported.fixtures()
     names = {end["name"] for end in ends}
     assert {"neon_env_builder", "import_bucket", "output_dir::1"} <= names
