@@ -25,6 +25,8 @@ import pytest
 
 from reattach.fixtures.cli.bench import BenchFailed, on_bench
 from test_runner.performance import (
+    bench_bucket,
+    bench_controller,
     bench_crowd,
     bench_environment,
     bench_explore,
@@ -33,7 +35,6 @@ from test_runner.performance import (
     bench_import,
     bench_proxies,
     bench_resume,
-    bench_servers,
     bench_suite,
     history,
 )
@@ -52,10 +53,10 @@ BENCHMARKS: dict[str, Callable[[Lab], Iterable[Result]]] = {
     "growth_in_bytes": bench_import.growth_in_bytes,
     "growth_in_files": bench_import.growth_in_files,
     "small_files": bench_import.small_files,
-    "bucket": bench_servers.bucket,
+    "bucket": bench_bucket.bucket,
     "postgres_proxy": bench_proxies.copy,
     "fullbackup": bench_fullbackup.measure,
-    "controller": bench_servers.controller,
+    "controller": bench_controller.controller,
     "crowd": bench_crowd.crowd,
     "full_disks": bench_crowd.full_disks,
     "fuzz": bench_fuzz.fuzz,

@@ -13,7 +13,6 @@ import socket
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from time import perf_counter
 
 import obstore
@@ -21,123 +20,118 @@ from obstore.store import S3Store
 
 from reattach.fixtures.bucket import BucketServer
 from reattach.fixtures.bucket.control import Control
-from reattach.fixtures.ports import PortDistributor
-from reattach.fixtures.processes import Launcher, wait_for
+from reattach.fixtures.processes import wait_for
+from test_runner.performance.lab import Lab
 from test_runner.performance.result import Budget, Result, Side, as_fast_as, at_least
 
 MIB = 1 << 20
+RUNS = 5
 BUDGET = at_least(10)
 """Design: small GETs, and ranges of a large object."""
 
 _CHUNK = 1 << 20
 _TIMEOUT = 120.0
 
+_SMALL = 1024
+_LARGE_RANGE = 8 * MIB
+
 Rates = Callable[[int, int], float]
 """Requests of one measurement at (port, how many) → rate."""
 
 
-def small_gets(
-    launcher: Launcher, ports: PortDistributor, *, runs: int = 3, size: int = 1024, concurrency: int = 8
-) -> Result:
+def bucket(lab: Lab) -> list[Result]:
+    """Small GETs, ranges of a large object, and PUTs, against stock moto_server."""
+    return [_small_gets(lab), _ranges_of_a_large_object(lab), _puts(lab)]
+
+
+def _small_gets(lab: Lab) -> Result:
     """GETs of a small object per second."""
 
     def rate(port: int, count: int) -> float:
-        requests = [_get("/bench/small")] * count
-        return count / _exchange(port, requests, size, concurrency)
+        return count / _exchange(port, [_get("/bench/small")] * count, _SMALL, 8)
 
-    with _both(launcher, ports) as (bucket, moto):
-        for port in (bucket, moto):
-            Control("127.0.0.1", port, "").object_request("PUT", "bench", "small", os.urandom(size))
-        return _compare("bucket: small GETs", "/s", bucket, moto, rate, (4000, 200), runs, BUDGET)
+    with _both(lab) as both:
+        for port in both:
+            Control("127.0.0.1", port, "").object_request("PUT", "bench", "small", os.urandom(_SMALL))
+        return _compare(lab, "bucket: small GETs", "/s", both, rate, (4000, 200), BUDGET)
 
 
-def ranges_of_a_large_object(
-    launcher: Launcher,
-    ports: PortDistributor,
-    *,
-    runs: int = 3,
-    object_size: int = 1 << 30,
-    range_size: int = 8 * MIB,
-    concurrency: int = 2,
-) -> Result:
+def _ranges_of_a_large_object(lab: Lab) -> Result:
     """Ranged GETs of one large object, in MiB per second."""
-    slots = object_size // range_size
+    size = (64 if lab.quick else 1024) * MIB
 
     def rate(port: int, count: int) -> float:
-        starts = [number * 37 % slots * range_size for number in range(count)]
-        requests = [_get("/bench/large", (start, start + range_size)) for start in starts]
-        return count * range_size / MIB / _exchange(port, requests, range_size, concurrency)
+        starts = [number * 37 % (size // _LARGE_RANGE) * _LARGE_RANGE for number in range(count)]
+        requests = [_get("/bench/large", (start, start + _LARGE_RANGE)) for start in starts]
+        return count * _LARGE_RANGE / MIB / _exchange(port, requests, _LARGE_RANGE, 2)
 
-    with _both(launcher, ports) as (bucket, moto), tempfile.TemporaryFile() as file:
+    with _both(lab) as both, tempfile.TemporaryFile() as file:
         block = os.urandom(MIB)
-        for _ in range(object_size // MIB):
+        for _ in range(size // MIB):
             file.write(block)
-        for port in (bucket, moto):
+        for port in both:
             file.seek(0)
             # In parts: moto would need several times the object's size to take it at once.
-            obstore.put(_store(port), "large", file, chunk_size=min(object_size, 64 * MIB), max_concurrency=1)
-        what = f"bucket: {range_size // MIB} MiB ranges of {object_size / (1 << 30):g} GiB"
-        return _compare(what, "MiB/s", bucket, moto, rate, (128, 2), runs, BUDGET)
+            obstore.put(_store(port), "large", file, chunk_size=64 * MIB, max_concurrency=1)
+        what = f"bucket: {_LARGE_RANGE // MIB} MiB ranges of {size / (1 << 30):g} GiB"
+        return _compare(lab, what, "MiB/s", both, rate, (128, 2), BUDGET)
 
 
-def puts(
-    launcher: Launcher, ports: PortDistributor, *, runs: int = 3, size: int = 8 * MIB, concurrency: int = 2
-) -> Result:
+def _puts(lab: Lab) -> Result:
     """PUTs of whole objects, in MiB per second. No budget: both sides need their time for the ETag's MD5."""
-    body = os.urandom(size)
+    body = os.urandom(8 * MIB)
 
     def rate(port: int, count: int) -> float:
         requests = [_put(f"/bench/put-{number % 8}", body) for number in range(count)]
-        return count * size / MIB / _exchange(port, requests, 0, concurrency)
+        return count * len(body) / MIB / _exchange(port, requests, 0, 2)
 
-    with _both(launcher, ports) as (bucket, moto):
-        return _compare(f"bucket: {size // MIB} MiB PUTs", "MiB/s", bucket, moto, rate, (32, 8), runs, None)
+    with _both(lab) as both:
+        return _compare(lab, f"bucket: {len(body) // MIB} MiB PUTs", "MiB/s", both, rate, (32, 8), None)
 
 
 def _compare(
+    lab: Lab,
     what: str,
     unit: str,
-    bucket: int,
-    moto: int,
+    both: tuple[int, int],
     rate: Rates,
     counts: tuple[int, int],
-    runs: int,
     budget: Budget | None,
 ) -> Result:
-    """One after the other, `runs` times; the slower side gets fewer requests (`counts`)."""
-    pairs = [(rate(bucket, counts[0]), rate(moto, counts[1])) for _ in range(runs)]
+    """One after the other, several times; the slower side gets fewer requests (`counts`)."""
+    pairs = [(rate(both[0], counts[0]), rate(both[1], counts[1])) for _ in lab.runs(RUNS)]
     ours, theirs = zip(*pairs, strict=True)
     return as_fast_as(what, Side("import bucket", unit, ours), Side("moto_server", unit, theirs), budget)
 
 
 @contextlib.contextmanager
-def _both(launcher: Launcher, ports: PortDistributor) -> Iterator[tuple[int, int]]:
-    """Ports of the import bucket and of a stock moto_server (needs `moto[server]`), with a bucket `bench`."""
-    with tempfile.TemporaryDirectory(prefix="bench_bucket-") as directory:
-        bucket = BucketServer(launcher, ports.get_port(), Path(directory) / "bucket")
-        bucket.start()
-        port = ports.get_port()
-        moto = launcher.start(
-            "moto_server",
-            [sys.executable, "-W", "ignore", "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)],
-            log_path=Path(directory) / "moto_server.log",
+def _both(lab: Lab) -> Iterator[tuple[int, int]]:
+    """Ports of an import bucket and of a stock moto_server (needs `moto[server]`), with a bucket `bench`."""
+    directory, port = lab.path("bucket"), lab.ports.get_port()
+    directory.mkdir()
+    bucket = BucketServer(lab.launcher, lab.ports.get_port(), directory)
+    bucket.start()
+    moto = lab.launcher.start(
+        "moto_server",
+        [sys.executable, "-W", "ignore", "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)],
+        log_path=directory / "moto_server.log",
+    )
+    control = Control("127.0.0.1", port, "")
+    try:
+        wait_for(
+            lambda: control.request("GET", "/")[0] == 200,
+            what="moto_server to answer",
+            timeout=30,
+            alive=moto,
+            ignore=(ConnectionError,),
         )
-        control = Control("127.0.0.1", port, "")
-        try:
-            wait_for(
-                lambda: control.request("GET", "/")[0] == 200,
-                what="moto_server to answer",
-                timeout=30,
-                alive=moto,
-                ignore=(ConnectionError,),
-            )
-            bucket.create_bucket("bench")
-            control.object_request("PUT", "bench")
-            yield bucket.port, port
-        finally:
-            moto.kill()
-            moto.wait(10)
-            bucket.stop()
+        bucket.create_bucket("bench")
+        control.object_request("PUT", "bench")
+        yield bucket.port, port
+    finally:
+        moto.kill()
+        moto.wait(10)
+        bucket.stop()
 
 
 def _get(target: str, byte_range: tuple[int, int] | None = None) -> bytes:

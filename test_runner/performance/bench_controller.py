@@ -6,10 +6,9 @@ import asyncio
 import json
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import psutil
@@ -21,10 +20,13 @@ from reattach.api.import_status import InProgress, ShardImportProgress
 from reattach.api.location import LocationConfig, LocationConfigMode
 from reattach.api.upcall import PutImportStatusRequest
 from reattach.fixtures.http_probe import probe
-from reattach.fixtures.ports import PortDistributor
-from reattach.fixtures.postgres.databases import DatabaseServer
-from reattach.fixtures.processes import Launcher, Process, wait_for
+from reattach.fixtures.processes import Process, wait_for
+from test_runner.performance.lab import Lab
+from test_runner.performance.result import Budget, Result, Side, at_least, single
 
+MIB = 1 << 20
+RUNS = 3
+SHARDS, CONNECTIONS = 4, 64
 MIN_STATUS_POSTS_PER_SECOND = 300.0
 
 _GENERATION = 1
@@ -33,24 +35,15 @@ _START_TIMEOUT = 60.0
 
 
 @dataclass(frozen=True, slots=True)
-class ControllerResult:
-    """Latencies in milliseconds, times in seconds, memory in bytes."""
+class _Measured:
+    """ready: seconds from starting the process to `/ready`, with every shard attached already. latencies: of
+    status POSTs, in seconds, sorted. rss: bytes, after the load.
+    """
 
-    tenants: int
-    shards_per_tenant: int
-    connections: int
-    ready_seconds: float
-    """From starting the process to `/ready`, with every shard attached already."""
-    status_posts: int
-    status_posts_per_second: float
-    status_post_p50_ms: float
-    status_post_p99_ms: float
-    rss_bytes: int
-    """After the load."""
-
-    @property
-    def is_fast_enough(self) -> bool:
-        return self.status_posts_per_second >= MIN_STATUS_POSTS_PER_SECOND
+    ready: float
+    posts_per_second: float
+    latencies: list[float]
+    rss: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,42 +52,51 @@ class _Shard:
     timeline: TimelineId
 
 
-def measure(
-    launcher: Launcher,
-    ports: PortDistributor,
-    database_server: DatabaseServer,
-    executable: Path,
-    directory: Path,
-    *,
-    tenants: int = 1000,
-    shards_per_tenant: int = 4,
-    connections: int = 64,
-    seconds: float = 5.0,
-) -> ControllerResult:
-    """Starts a controller with that many tenants, each with an import, and reports progress for `seconds`.
+def controller(lab: Lab) -> list[Result]:
+    """1,000 tenants of 4 shards, 64 pageserver connections that report progress."""
+    tenants, seconds = (100, 2.0) if lab.quick else (1000, 5.0)
+    found = [_measure(lab, tenants, seconds) for _ in lab.runs(RUNS)]
 
-    executable: of the controller. directory: for its log. Raises ProcessError if it does not get ready.
-    """
+    def row(name: str, unit: str, samples: Iterable[float], budget: Budget | None = None) -> Result:
+        what = f"controller, {tenants:,} tenants × {SHARDS} shards: {name}"
+        return single(what, Side(name, unit, tuple(samples)), budget)
+
+    return [
+        row("start to /ready", "s", (one.ready for one in found)),
+        row(
+            f"status POSTs at {CONNECTIONS} connections",
+            "/s",
+            (one.posts_per_second for one in found),
+            at_least(MIN_STATUS_POSTS_PER_SECOND, "/s"),
+        ),
+        row("status POST, p50", "s", (one.latencies[len(one.latencies) // 2] for one in found)),
+        row("status POST, p99", "s", (one.latencies[len(one.latencies) * 99 // 100] for one in found)),
+        row("RSS", "MiB", (one.rss / MIB for one in found)),
+    ]
+
+
+def _measure(lab: Lab, tenants: int, seconds: float) -> _Measured:
+    """Starts a controller with that many tenants, each with an import, and reports progress for `seconds`."""
     shards = [
-        _Shard(TenantShardId(tenant, number, shards_per_tenant), timeline)
+        _Shard(TenantShardId(tenant, number, SHARDS), timeline)
         for tenant, timeline in ((TenantId.generate(), TimelineId.generate()) for _ in range(tenants))
-        for number in range(shards_per_tenant)
+        for number in range(SHARDS)
     ]
     with ExitStack() as stack:
-        database = database_server.create_database()
-        stack.callback(database_server.drop_database, database.name)
-        port, node_port = ports.get_port(), ports.get_port()
+        database = lab.databases.create_database()
+        stack.callback(lab.databases.drop_database, database.name)
+        port, node_port = lab.ports.get_port(), lab.ports.get_port()
 
         def start() -> Process:
-            process = launcher.start(
+            process = lab.launcher.start(
                 "storage_controller",
                 [
-                    executable,
+                    lab.engines.storage_controller.path,
                     *("--listen", f"127.0.0.1:{port}"),
                     *("--database-url", database.url),
                     *("--dev", "--heartbeat-interval", "5s"),
                 ],
-                log_path=directory / "storage_controller.log",
+                log_path=lab.directory / "storage_controller.log",
                 env=os.environ,
             )
             stack.callback(_kill, process)
@@ -108,7 +110,7 @@ def measure(
 
         _kill(start())
         _fill(database.url, shards, node_port)
-        return asyncio.run(_measure(start, shards, port, node_port, connections, seconds, shards_per_tenant))
+        return asyncio.run(_under_load(start, shards, port, node_port, seconds))
 
 
 def _kill(process: Process) -> None:
@@ -157,37 +159,21 @@ def _fill(url: str, shards: Sequence[_Shard], node_port: int) -> None:
         connection.execute("ANALYZE")
 
 
-async def _measure(
-    start: Any,
-    shards: Sequence[_Shard],
-    port: int,
-    node_port: int,
-    connections: int,
-    seconds: float,
-    shards_per_tenant: int,
-) -> ControllerResult:
+async def _under_load(
+    start: Callable[[], Process], shards: Sequence[_Shard], port: int, node_port: int, seconds: float
+) -> _Measured:
     node = await asyncio.start_server(_node_handler(shards), "127.0.0.1", node_port)
     async with node:
         began = time.perf_counter()
         process = await asyncio.to_thread(start)
         ready = time.perf_counter() - began
         began = time.perf_counter()
-        chunks = [shards[number::connections] for number in range(connections)]
+        chunks = [shards[number::CONNECTIONS] for number in range(CONNECTIONS)]
         latencies = await asyncio.gather(*(_report(port, chunk, began + seconds) for chunk in chunks))
         elapsed = time.perf_counter() - began
         rss = psutil.Process(process.pid).memory_info().rss
     ordered = sorted(latency for own in latencies for latency in own)
-    return ControllerResult(
-        tenants=len(shards) // shards_per_tenant,
-        shards_per_tenant=shards_per_tenant,
-        connections=connections,
-        ready_seconds=ready,
-        status_posts=len(ordered),
-        status_posts_per_second=len(ordered) / elapsed,
-        status_post_p50_ms=1000 * ordered[len(ordered) // 2],
-        status_post_p99_ms=1000 * ordered[len(ordered) * 99 // 100],
-        rss_bytes=rss,
-    )
+    return _Measured(ready, len(ordered) / elapsed, ordered, rss)
 
 
 async def _report(port: int, shards: Sequence[_Shard], until: float) -> list[float]:

@@ -153,7 +153,7 @@ def timed_import(env: NeonEnv, bucket: ImportBucket, shard_count: int = 0) -> Ti
     tenant = TenantId.generate()
     env.storage_controller.tenant_create(tenant, shard_count or None, STRIPE_SIZE if shard_count else None)
     for pageserver in env.pageservers:
-        _forgetpeak_rss(pageserver.pid)
+        _forget_peak_rss(pageserver.pid)
     began = time.monotonic()
     timeline = env.start_import(bucket, tenant_id=tenant, shard_count=shard_count)
     error = env.control_plane.wait_import_complete(timeline, IMPORT_SECONDS)
@@ -165,7 +165,7 @@ def timed_import(env: NeonEnv, bucket: ImportBucket, shard_count: int = 0) -> Ti
     return TimedImport(timeline, told - began, peak)
 
 
-def _forgetpeak_rss(pid: int) -> None:
+def _forget_peak_rss(pid: int) -> None:
     Path(f"/proc/{pid}/clear_refs").write_text("5")
 
 
