@@ -62,6 +62,8 @@ class Cloud:
         """Whether the command line does; else `environment` has to."""
         self._stack = ExitStack()
         self.controller: Process | None = None
+        self.deaths = 0
+        """How often `revive` found it dead."""
         self.api = Api(lambda: self.port)
         self._connection: psycopg.Connection[Any] | None = None
         self._connection_lock = threading.Lock()
@@ -182,7 +184,25 @@ class Cloud:
         self.kill_controller()
         self.start_controller()
 
+    def revive(self) -> None:
+        """Starts it again if it is down. Raises AssertionError if it died, and not of a failpoint."""
+        process = self.controller
+        if process is None or not process.is_running():
+            assert process is None or process.returncode == 1, process
+            self.deaths += process is not None
+            self.environment.pop("FAILPOINTS", None)
+            self.start_controller()
+
     # Waiting
+
+    def until(self, condition: Callable[[], object], what: str) -> Any:
+        """As `wait`, whatever happens to the controller meanwhile: who gets no answer starts it again."""
+
+        def once() -> object:
+            self.revive()
+            return condition()
+
+        return self.wait(once, what, alive=())
 
     def wait(
         self,

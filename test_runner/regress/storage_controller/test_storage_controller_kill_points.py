@@ -22,9 +22,7 @@ from reattach.fixtures.postgres.databases import DatabaseServer
 from reattach.fixtures.processes import Launcher, wait_for
 from test_runner.regress.storage_controller.cloud import TIMEOUT, Cloud
 from test_runner.regress.storage_controller.fake_pageserver import FakePageserver
-from test_runner.regress.storage_controller.http import NoAnswer, Refused
-
-Attempt = Callable[[], object]
+from test_runner.regress.storage_controller.http import Refused
 
 
 class Supervised:
@@ -32,27 +30,8 @@ class Supervised:
 
     def __init__(self, cloud: Cloud) -> None:
         self.cloud = cloud
-        self.deaths = 0
         self.tenant = ""
         self.timeline = ""
-
-    def revive(self) -> None:
-        """Starts the controller again if it has died. Raises AssertionError if it did not die as planned."""
-        process = self.cloud.controller
-        if process is not None and not process.is_running():
-            assert process.returncode == 1, process
-            self.deaths += 1
-            self.cloud.environment.pop("FAILPOINTS", None)
-            self.cloud.start_controller()
-
-    def until(self, attempt: Attempt, what: str) -> None:
-        """Until `attempt` returns something true, whatever happens to the controller meanwhile."""
-
-        def once() -> object:
-            self.revive()
-            return attempt() or None
-
-        wait_for(once, what=what, timeout=TIMEOUT, ignore=(NoAnswer, Refused))
 
     def insist(self, method: str, path: str, body: Any = None, *, gone_is_fine: bool = False) -> None:
         """Repeats a request until it succeeds, as its client would."""
@@ -66,10 +45,12 @@ class Supervised:
                 raise
             return True
 
-        self.until(once, f"{method} {path}")
+        self.cloud.until(once, f"{method} {path}")
 
     def idle(self) -> None:
-        self.until(lambda: self.cloud.api.ok("POST", "/debug/v1/reconcile_all") == 0, "nothing to reconcile")
+        self.cloud.until(
+            lambda: self.cloud.api.ok("POST", "/debug/v1/reconcile_all") == 0, "nothing to reconcile"
+        )
 
     def begin(self) -> None:
         """A tenant of two shards with an import that is under way."""
@@ -86,8 +67,10 @@ class Supervised:
     def end(self) -> None:
         """The import ends: told at least once, without an error, and forgotten."""
         cloud = self.cloud
-        self.until(lambda: cloud.told(self.timeline), "the control plane to hear")
-        self.until(lambda: cloud.statuses(self.tenant, self.timeline) is None, "the import to be forgotten")
+        cloud.until(lambda: cloud.told(self.timeline), "the control plane to hear")
+        self.cloud.until(
+            lambda: cloud.statuses(self.tenant, self.timeline) is None, "the import to be forgotten"
+        )
         assert set(cloud.told(self.timeline)) == {None}
         for shard in cloud.shards(self.tenant):
             assert cloud.remote.timelines(shard)[self.timeline].imported
@@ -116,7 +99,7 @@ class Supervised:
         body = {"node_id": 3 - origin, "migration_config": config}
         self.insist("PUT", f"/control/v1/tenant/{shard}/migrate", body)
         if not prewarm:
-            self.until(lambda: cloud.issued(shard)[1] == 3 - origin, "the migration")
+            cloud.until(lambda: cloud.issued(shard)[1] == 3 - origin, "the migration")
 
     def migrate_with_prewarm(self) -> None:
         """What is only in memory, such as a preference, may be lost; the shard is somewhere all the same."""
@@ -155,7 +138,7 @@ class Supervised:
     def another_node(self) -> None:
         node = FakePageserver(uuid.uuid4().int % 10**6 + 10, self.cloud.remote, self.cloud.api)
         try:
-            self.until(lambda: self._restart(node), "the node to register")
+            self.cloud.until(lambda: self._restart(node), "the node to register")
             path = f"/control/v1/node/{node.id}/config"
             self.insist("PUT", path, {"node_id": node.id, "scheduling": "Pause"})
             self.insist("POST", f"/debug/v1/node/{node.id}/drop", gone_is_fine=True)
@@ -164,8 +147,8 @@ class Supervised:
 
     def restart_a_pageserver(self) -> None:
         node = self.cloud.node(1)
-        self.until(lambda: self._restart(node), "the pageserver to re-attach")
-        self.until(
+        self.cloud.until(lambda: self._restart(node), "the pageserver to re-attach")
+        self.cloud.until(
             lambda: self.cloud.api.ok("GET", "/control/v1/node/1")["availability"] == "Active", "node 1"
         )
 
@@ -183,7 +166,7 @@ class Supervised:
             what="the controller to start or to die",
             timeout=TIMEOUT,
         )
-        self.revive()
+        self.cloud.revive()
 
 
 WHILE: dict[str, Callable[[Supervised], None]] = {
@@ -248,7 +231,7 @@ def supervised(
 @pytest.fixture
 def points(supervised: Supervised) -> Iterator[Supervised]:
     """Whole again after each test."""
-    supervised.deaths = 0
+    supervised.cloud.deaths = 0
     yield supervised
     if supervised.cloud.controller is None or not supervised.cloud.controller.is_running():
         supervised.cloud.start_controller()
@@ -260,9 +243,9 @@ def kill_at(points: Supervised, point: str, actions: str, action: Callable[[Supe
     points.cloud.failpoint(point, actions)
     points.begin()
     action(points)
-    points.until(lambda: points.deaths, "the controller to die and to come back")
+    points.cloud.until(lambda: points.cloud.deaths, "the controller to die and to come back")
     points.end()
-    assert points.deaths == 1
+    assert points.cloud.deaths == 1
     assert f"Exit requested by failpoint {point}" in points.cloud.log
 
 
@@ -284,7 +267,7 @@ def test_killed_while_starting(
     points.cloud.environment["FAILPOINTS"] = f"{point}=exit"
     points.restart_the_controller()
     points.end()
-    assert points.deaths == 1
+    assert points.cloud.deaths == 1
     assert f"Exit requested by failpoint {point}" in points.cloud.log
     record_property("kill point", f"{point}: reached")
 
@@ -302,6 +285,6 @@ def test_killed_at_each_step_of_a_migration(
     point = moment(Call.LOCATION_CONFIG)
     points.cloud.failpoint(point, f"{number - 1}*off->exit" if number > 1 else "exit")
     points.migrate()
-    points.until(lambda: points.deaths == 1, "the controller to die and to come back")
+    points.cloud.until(lambda: points.cloud.deaths == 1, "the controller to die and to come back")
     points.end()
     record_property("kill point", f"{point} number {number} of a migration: reached")

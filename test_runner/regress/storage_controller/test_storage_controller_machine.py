@@ -27,10 +27,8 @@ from hypothesis.stateful import (
 )
 
 from reattach.api.controller_points import ALL_POINTS
-from reattach.fixtures.processes import wait_for
-from test_runner.regress.storage_controller.cloud import TIMEOUT, Cloud
+from test_runner.regress.storage_controller.cloud import Cloud
 from test_runner.regress.storage_controller.conftest import MakeCloud
-from test_runner.regress.storage_controller.http import NoAnswer, Refused
 
 EXAMPLES = os.environ.get("REATTACH_MACHINE_EXAMPLES")
 
@@ -127,19 +125,6 @@ class ControllerMachine(RuleBasedStateMachine):
 
     # What clients do. Whoever gets no answer starts the controller again and repeats.
 
-    def _revive(self) -> None:
-        process = self.cloud.controller
-        if process is None or not process.is_running():
-            assert process is None or process.returncode == 1, process
-            self.cloud.start_controller()
-
-    def _until(self, attempt: Callable[[], Any], what: str) -> Any:
-        def once() -> Any:
-            self._revive()
-            return attempt() or None
-
-        return wait_for(once, what=what, timeout=TIMEOUT, ignore=(NoAnswer, Refused))
-
     def _answer(self, method: str, path: str, body: Any = None) -> tuple[int, Any]:
         """The first answer that is not a 503."""
 
@@ -147,13 +132,13 @@ class ControllerMachine(RuleBasedStateMachine):
             status, answer = self.cloud.api.call(method, path, body)
             return None if status == 503 else (status, answer)
 
-        answer: tuple[int, Any] = self._until(once, f"an answer to {method} {path}")
+        answer: tuple[int, Any] = self.cloud.until(once, f"an answer to {method} {path}")
         return answer
 
     def _settle(self) -> None:
         """Until nothing is under way that will end by itself."""
-        self._until(lambda: self.cloud.api.ok("POST", "/debug/v1/reconcile_all") == 0, "reconciles")
-        self._until(self._everything_told, "complete imports to be told")
+        self.cloud.until(lambda: self.cloud.api.ok("POST", "/debug/v1/reconcile_all") == 0, "reconciles")
+        self.cloud.until(self._everything_told, "complete imports to be told")
 
     def _everything_told(self) -> bool:
         rows = self._rows()
@@ -233,7 +218,7 @@ class ControllerMachine(RuleBasedStateMachine):
             status, _ = self.cloud.api.call("POST", f"/v1/tenant/{tenant.id}/timeline", body)
             return None if status == 503 else status
 
-        return int(self._until(once, f"the creation of {timeline}"))
+        return int(self.cloud.until(once, f"the creation of {timeline}"))
 
     def _new_import(self, tenant: Tenant) -> Import:
         timeline = f"{len(self.all_imports) + 0x100:032x}"
@@ -305,7 +290,7 @@ class ControllerMachine(RuleBasedStateMachine):
     def report_two_at_once(
         self, one: Import, statuses: tuple[Any, Any], indices: tuple[int, int], offsets: tuple[int, int]
     ) -> None:
-        self._revive()
+        self.cloud.revive()
         with ThreadPoolExecutor(2) as pool:
             for status, index, offset in zip(statuses, indices, offsets, strict=True):
                 shard = one.tenant.shards[index % len(one.tenant.shards)]
@@ -314,7 +299,7 @@ class ControllerMachine(RuleBasedStateMachine):
 
     @rule(one=imports, index=st.integers(0, 1), status=reports, node=st.integers(1, 2))
     def report_while_the_shard_moves(self, one: Import, index: int, status: Any, node: int) -> None:
-        self._revive()
+        self.cloud.revive()
         with ThreadPoolExecutor(1) as pool:
             shard = one.tenant.shards[index % len(one.tenant.shards)]
             generation = self.cloud.issued(shard)[0] or 0
@@ -345,7 +330,7 @@ class ControllerMachine(RuleBasedStateMachine):
 
     @rule(gently=st.booleans())
     def restart_controller(self, gently: bool) -> None:
-        self._revive()
+        self.cloud.revive()
         assert self.cloud.controller is not None
         if gently:
             self.cloud.controller.terminate()
@@ -355,7 +340,7 @@ class ControllerMachine(RuleBasedStateMachine):
     @rule(point=st.sampled_from(ALL_POINTS), passes=st.integers(0, 2))
     def kill_controller_at(self, point: str, passes: int) -> None:
         """The next steps run into it."""
-        self._revive()
+        self.cloud.revive()
         self.cloud.failpoint(point, f"{passes}*off->exit" if passes else "exit")
 
     @rule(node=st.integers(1, 2))
@@ -364,9 +349,9 @@ class ControllerMachine(RuleBasedStateMachine):
             self.cloud.node(node).restart()
             return True
 
-        self._until(once, f"node {node} to re-attach")
+        self.cloud.until(once, f"node {node} to re-attach")
         path = f"/control/v1/node/{node}"
-        self._until(lambda: self.cloud.api.ok("GET", path)["availability"] == "Active", f"node {node}")
+        self.cloud.until(lambda: self.cloud.api.ok("GET", path)["availability"] == "Active", f"node {node}")
 
     @rule(times=st.integers(1, 2))
     def control_plane_fails(self, times: int) -> None:
