@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -298,25 +299,26 @@ def test_secrets_are_for_nobody_elses_eyes(neon_env_builder: NeonEnvBuilder) -> 
     assert (env.pageserver.workdir / "pageserver.toml").stat().st_mode & 0o777 == 0o600
 
 
-@pytest.mark.parametrize(
-    "use",
-    [
-        lambda env: env.create_branch("b"),
-        lambda env: env.get_safekeeper(1),
-        lambda env: env.safekeepers[0],
-        lambda env: env.broker.listen_addr(),
-        lambda env: env.endpoint_storage.base_url(),
-        lambda env: env.storage_scrubber.scan_metadata(),
-        lambda env: env.neon_cli.timeline_branch(None, None, "x"),
-        lambda env: env.storage_controller.migrate_safekeepers(None, None, [1]),
-    ],
-)
-def test_what_is_left_out_says_so(neon_env_builder: NeonEnvBuilder, use: object) -> None:
+def test_what_is_left_out_says_so(neon_env_builder: NeonEnvBuilder, subtests: pytest.Subtests) -> None:
     env = neon_env_builder.init_configs()
     assert env.safekeepers == [] and env.storage_controller.get_safekeepers() == []
-    assert callable(use)
-    with pytest.raises(Unsupported, match="is not supported: "):
-        use(env)
+    uses: dict[str, Callable[[], object]] = {
+        "branches": lambda: env.create_branch("b"),
+        "a safekeeper": lambda: env.get_safekeeper(1),
+        "safekeepers": lambda: env.safekeepers[0],
+        "broker": lambda: env.broker.listen_addr(),
+        "endpoint storage": lambda: env.endpoint_storage.base_url(),
+        "scrubber": lambda: env.storage_scrubber.scan_metadata(),
+        "branches by neon_cli": lambda: env.neon_cli.timeline_branch(
+            TenantId.generate(), TimelineId.generate(), "x"
+        ),
+        "migration of safekeepers": lambda: env.storage_controller.migrate_safekeepers(
+            TenantId.generate(), TimelineId.generate(), [1]
+        ),
+    }
+    for what, use in uses.items():
+        with subtests.test(what), pytest.raises(Unsupported, match="is not supported: "):
+            use()
 
 
 def test_benign_settings_are_accepted(neon_env_builder: NeonEnvBuilder) -> None:

@@ -37,21 +37,21 @@ def test_import_resume_uses_the_recorded_job_size(
     assert run.shards[0].passes[-1].plan_hash == stopped_at[0].plan_hash
 
 
-@pytest.mark.parametrize("place", ["s3", "local_fs"])
+_MIXED = xfail_on_real(
+    "pageserver",
+    reason="the plan hash covers names and sizes: other bytes of the same size are mixed in",
+    raises=(ImportFailed, InvariantViolated),
+)
+
+
 @pytest.mark.parametrize(
-    "change",
+    ("change", "place"),
     [
-        "object_added",
-        "object_removed",
-        "object_grown",
-        pytest.param(
-            "content_changed",
-            marks=xfail_on_real(
-                "pageserver",
-                reason="the plan hash covers names and sizes: other bytes of the same size are mixed in",
-                raises=(ImportFailed, InvariantViolated),
-            ),
-        ),
+        ("object_added", "s3"),
+        ("object_removed", "local_fs"),
+        ("object_grown", "s3"),
+        pytest.param("content_changed", "s3", marks=_MIXED),
+        pytest.param("content_changed", "local_fs", marks=_MIXED),
     ],
 )
 def test_import_resume_refuses_a_changed_bucket(
