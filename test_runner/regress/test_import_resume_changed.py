@@ -106,7 +106,10 @@ def test_import_resume_ends_when_the_bucket_refuses(
     """I7, I11: rights that were taken away meanwhile end the import with the object's name."""
     neon_env_builder.pageserver_import_config = PageserverImportConfig(4, JOB_SIZE, 4)
     env = neon_env_builder.init_start()
-    env.pageserver.allowed_errors += [".*task failed: .*", ".*reading .* failed, will retry.*"]
+    env.pageserver.allowed_errors += [
+        ".*task failed: .*",
+        ".*(reading|download range) .* failed, will retry.*",
+    ]
     env.storage_controller.allowed_errors.append(".*Timeline import completed with shard errors.*")
     timeline = env.start_import(import_bucket, hold=after_job(6))
 

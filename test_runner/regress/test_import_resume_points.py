@@ -19,6 +19,7 @@ from reattach.fixtures.imports.handle import (
     Point,
     after_job,
 )
+from reattach.fixtures.imports.invariants import InvariantViolated
 from reattach.fixtures.neon_fixtures import NeonEnvBuilder, PageserverImportConfig
 from reattach.fixtures.remote_storage import RemoteStorageKind, available_remote_storages
 from reattach.fixtures.skips import xfail_on_real
@@ -195,7 +196,9 @@ def test_import_resume_creation_goes_on_without_its_client(
 
 
 @xfail_on_real(
-    "pageserver", reason="Done is told without a look at what earlier checkpoints left", raises=ImportFailed
+    "pageserver",
+    reason="Done is told without a look at what earlier checkpoints left",
+    raises=(ImportFailed, InvariantViolated),
 )
 def test_import_resume_looks_at_its_layers_before_done(
     neon_env_builder: NeonEnvBuilder, import_bucket: ImportBucket

@@ -71,6 +71,7 @@ def test_import_resume_tenant_delete(
     neon_env_builder.num_pageservers = 2
     neon_env_builder.pageserver_import_config = PageserverImportConfig(4, 512 * 1024, 4)
     env = neon_env_builder.init_start()
+    env.storage_controller.allowed_errors.append(".*Reconcile error on shard .*: Cancelled.*")
     timeline = env.start_import(import_bucket, shard_count=SHARDS, hold=after_job(5))
     timeline.wait_at(after_job(5))
     assert env.pageserver_remote_storage is not None

@@ -47,8 +47,9 @@ def test_import_resume_created_again_after_its_end(replay: Replay, neon_import: 
 
 @xfail_on_real(
     "storage_controller",
-    reason="progress of an old generation is recorded after a new one has asked for it, and data is lost",
+    reason="progress of an old generation is recorded after a new one has asked, and its data is lost (5 of 6)",
     raises=DidNotSurvive,
+    always=False,
 )
 def test_import_resume_late_progress_of_an_old_generation(replay: Replay, neon_import: MakeImport) -> None:
     """I4, I8: what is recorded is what the index has that the next attachment finds."""
