@@ -47,7 +47,7 @@ def test_import_resume_created_again_after_its_end(replay: Replay, neon_import: 
 
 @xfail_on_real(
     "storage_controller",
-    reason="progress of an old generation is recorded after a new one has asked, and its data is lost (5 of 6)",
+    reason="progress of an old generation is recorded after a new one has asked: data is lost, 5 of 6 times",
     raises=DidNotSurvive,
     always=False,
 )
