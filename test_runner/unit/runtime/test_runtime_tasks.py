@@ -89,7 +89,8 @@ def test_the_caller_waits() -> None:
     assert complaints(scenario) == []
 
 
-def _slow_failure(go: asyncio.Event, loop: asyncio.AbstractEventLoop) -> None:
+def _slow_failure(began: asyncio.Event, go: asyncio.Event, loop: asyncio.AbstractEventLoop) -> None:
+    loop.call_soon_threadsafe(began.set)
     asyncio.run_coroutine_threadsafe(go.wait(), loop).result(10)
     raise OSError("refused")
 
@@ -99,15 +100,17 @@ def test_those_that_wait_for_the_end(how: str) -> None:
     """I9: when they are cancelled they wait for the work before they give way, and forget its error."""
 
     async def scenario() -> None:
-        go, loop = asyncio.Event(), asyncio.get_running_loop()
+        began, go, loop = asyncio.Event(), asyncio.Event(), asyncio.get_running_loop()
         work: Coroutine[Any, Any, None]
         if how == "thread":
-            work = in_thread(io_threads(), _slow_failure, go, loop)
+            work = in_thread(io_threads(), _slow_failure, began, go, loop)
         elif how == "pool":
-            work = run_blocking(_slow_failure, go, loop)
+            work = run_blocking(_slow_failure, began, go, loop)
         else:
             work = settled("change", _fails(go))
+            began.set()
         caller = asyncio.create_task(work)
+        await began.wait()  # a thread that has not begun would not be waited for
         await asyncio.sleep(0.01)
         caller.cancel()
         await asyncio.sleep(0.01)
