@@ -4,10 +4,34 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from reattach.fixtures.imports.handle import ImportTimeline
+from reattach.fixtures.imports.bucket import ImportBucket
+from reattach.fixtures.imports.handle import ImportTimeline, Point
 from reattach.fixtures.imports.run import ImportProgress, ImportRun
+from reattach.fixtures.neon_fixtures import NeonEnvBuilder, PageserverImportConfig
 
 Interruption = Callable[[ImportTimeline], None]
+
+JOB_SIZE = 512 * 1024
+"""Bytes: the source of an import is then about twenty-four jobs."""
+
+
+def stopped_import(
+    builder: NeonEnvBuilder,
+    bucket: ImportBucket,
+    at: Point,
+    *,
+    shard_count: int = 0,
+    concurrency: int = 4,
+    threshold: int = 4,
+) -> ImportTimeline:
+    """An import of small jobs in a new environment, every shard of which stands there.
+
+    threshold: of how many jobs a checkpoint is.
+    """
+    builder.pageserver_import_config = PageserverImportConfig(concurrency, JOB_SIZE, threshold)
+    timeline = builder.init_start().start_import(bucket, shard_count=shard_count, hold=at)
+    timeline.wait_at(at)
+    return timeline
 
 
 def detach_by_policy(timeline: ImportTimeline) -> None:

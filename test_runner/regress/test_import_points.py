@@ -11,8 +11,7 @@ from reattach.fixtures.env.problems import EnvironmentFailure
 from reattach.fixtures.imports.bucket import ImportBucket
 from reattach.fixtures.imports.handle import BEFORE_DONE, BEFORE_FIRST_JOB, ImportFailed, after_job
 from reattach.fixtures.neon_fixtures import NeonEnvBuilder, PageserverImportConfig
-
-JOB_SIZE = 512 * 1024
+from test_runner.regress.interruptions import JOB_SIZE, stopped_import
 
 
 @pytest.fixture(autouse=True)
@@ -39,9 +38,7 @@ def test_two_imports_stand_at_different_jobs(
 def test_one_shard_stands_and_the_other_goes_on(
     neon_env_builder: NeonEnvBuilder, import_bucket: ImportBucket
 ) -> None:
-    env = neon_env_builder.init_start()
-    timeline = env.start_import(import_bucket, shard_count=2, hold=BEFORE_FIRST_JOB)
-    timeline.wait_at(BEFORE_FIRST_JOB)
+    timeline = stopped_import(neon_env_builder, import_bucket, BEFORE_FIRST_JOB, shard_count=2)
     timeline.hold(after_job(6), 1)
     timeline.release(BEFORE_FIRST_JOB)
     timeline.wait_at(after_job(6))
@@ -57,9 +54,7 @@ def test_nobody_stands_where_the_point_was_passed_before(
     neon_env_builder: NeonEnvBuilder, import_bucket: ImportBucket
 ) -> None:
     """`wait_at` says what is, not what was."""
-    env = neon_env_builder.init_start()
-    timeline = env.start_import(import_bucket, hold=after_job(4))
-    timeline.wait_at(after_job(4))
+    timeline = stopped_import(neon_env_builder, import_bucket, after_job(4))
     timeline.hold(BEFORE_DONE)
     timeline.release(after_job(4))
     timeline.wait_at(BEFORE_DONE)
@@ -70,9 +65,7 @@ def test_nobody_stands_where_the_point_was_passed_before(
 
 
 def test_held_holds(neon_env_builder: NeonEnvBuilder, import_bucket: ImportBucket) -> None:
-    env = neon_env_builder.init_start()
-    timeline = env.start_import(import_bucket, hold=BEFORE_FIRST_JOB)
-    timeline.wait_at(BEFORE_FIRST_JOB)
+    timeline = stopped_import(neon_env_builder, import_bucket, BEFORE_FIRST_JOB)
     timeline.hold(after_job(8))
     timeline.release(BEFORE_FIRST_JOB)
     with timeline.held(after_job(8)):
@@ -106,9 +99,7 @@ def test_no_such_point(neon_env_builder: NeonEnvBuilder, import_bucket: ImportBu
 def test_a_point_that_nobody_came_to_fails_the_test(
     neon_env_builder: NeonEnvBuilder, import_bucket: ImportBucket
 ) -> None:
-    env = neon_env_builder.init_start()
-    timeline = env.start_import(import_bucket, hold=after_job(8))
-    timeline.wait_at(after_job(8))
+    timeline = stopped_import(neon_env_builder, import_bucket, after_job(8))
     timeline.release_all()
     timeline.hold(BEFORE_FIRST_JOB)
     timeline.wait_done()
@@ -135,9 +126,7 @@ def test_another_import_is_not_touched_by_a_release(
 def test_release_all_releases_what_a_restart_has_set(
     neon_env_builder: NeonEnvBuilder, import_bucket: ImportBucket
 ) -> None:
-    env = neon_env_builder.init_start()
-    timeline = env.start_import(import_bucket, hold=after_job(6))
-    timeline.wait_at(after_job(6))
+    timeline = stopped_import(neon_env_builder, import_bucket, after_job(6))
     timeline.restart_killed(hold=after_job(10))
     timeline.wait_at(after_job(10))
     timeline.release_all()

@@ -10,7 +10,7 @@ import pytest
 
 from reattach.fixtures.imports.bucket import ImportBucket
 from reattach.fixtures.imports.handle import after_job
-from reattach.fixtures.neon_fixtures import NeonEnvBuilder, PageserverImportConfig
+from reattach.fixtures.neon_fixtures import NeonEnvBuilder
 from test_runner.regress.interruptions import (
     INTERRUPTIONS,
     Interruption,
@@ -18,10 +18,8 @@ from test_runner.regress.interruptions import (
     detach_by_policy,
     ends_whole,
     pageserver_killed,
+    stopped_import,
 )
-
-JOB_SIZE = 512 * 1024
-CONCURRENCY = 4
 
 
 @pytest.mark.parametrize(
@@ -44,11 +42,13 @@ def test_import_resume(
     """I5, I8: the import resumes after the recorded job, and comes out whole."""
     # Between two checkpoints. Eight shards share what fills about thirty jobs, so some have only a few.
     stopped_after, threshold = (3, 2) if shard_count == 8 else (6, 4)
-    neon_env_builder.pageserver_import_config = PageserverImportConfig(CONCURRENCY, JOB_SIZE, threshold)
-    env = neon_env_builder.init_start()
-    timeline = env.start_import(import_bucket, shard_count=shard_count, hold=after_job(stopped_after))
-
-    timeline.wait_at(after_job(stopped_after))
+    timeline = stopped_import(
+        neon_env_builder,
+        import_bucket,
+        after_job(stopped_after),
+        shard_count=shard_count,
+        threshold=threshold,
+    )
     stopped_at = timeline.progress()
     assert {shard.completed for shard in stopped_at} == {stopped_after - stopped_after % threshold}
     timeline.assert_durable()

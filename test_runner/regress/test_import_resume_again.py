@@ -11,10 +11,8 @@ from reattach.api.upcall import PutImportStatusRequest
 from reattach.fixtures.imports.bucket import ImportBucket
 from reattach.fixtures.imports.handle import ImportTimeline, Point, after_job
 from reattach.fixtures.imports.run import ImportProgress
-from reattach.fixtures.neon_fixtures import NeonEnvBuilder, PageserverImportConfig
-from test_runner.regress.interruptions import ends_whole
-
-JOB_SIZE = 512 * 1024
+from reattach.fixtures.neon_fixtures import NeonEnvBuilder
+from test_runner.regress.interruptions import JOB_SIZE, ends_whole, stopped_import
 
 
 def interrupt_after(timeline: ImportTimeline, job: int, then_hold: Point | None) -> ImportProgress:
@@ -35,9 +33,7 @@ def test_import_resume_again(
 
     (6, 7, 7) cuts the second pass short before it reaches a checkpoint of its own.
     """
-    neon_env_builder.pageserver_import_config = PageserverImportConfig(4, JOB_SIZE, 4)
-    env = neon_env_builder.init_start()
-    timeline = env.start_import(import_bucket, hold=after_job(stops[0]))
+    timeline = stopped_import(neon_env_builder, import_bucket, after_job(stops[0]))
 
     recorded = 0
     for stop, following in zip(stops, (*stops[1:], None), strict=True):
@@ -56,10 +52,7 @@ def test_import_resume_refuses_a_stale_generation(
     neon_env_builder: NeonEnvBuilder, import_bucket: ImportBucket
 ) -> None:
     """I4: what the interrupted attachment still has to say changes nothing."""
-    neon_env_builder.pageserver_import_config = PageserverImportConfig(4, JOB_SIZE, 4)
-    env = neon_env_builder.init_start()
-    timeline = env.start_import(import_bucket, hold=after_job(6))
-    timeline.wait_at(after_job(6))
+    timeline = stopped_import(neon_env_builder, import_bucket, after_job(6))
     timeline.restart_killed(hold=after_job(10))
     timeline.wait_at(after_job(10))
     recorded = timeline.progress()
@@ -73,7 +66,7 @@ def test_import_resume_refuses_a_stale_generation(
     ):
         stale = PutImportStatusRequest(timeline.shards[0], timeline.timeline_id, status, generation=1)
         answer = requests.post(
-            f"{env.storage_controller.upcall_api_endpoint()}/timeline_import_status",
+            f"{timeline.env.storage_controller.upcall_api_endpoint()}/timeline_import_status",
             data=codec.encode(stale),
             timeout=10,
         )
@@ -89,11 +82,7 @@ def test_import_resume_converges_when_interrupted_faster_than_a_pass(
     neon_env_builder: NeonEnvBuilder, import_bucket: ImportBucket
 ) -> None:
     """I10: an import that is cut short five jobs after every resume ends all the same."""
-    neon_env_builder.pageserver_import_config = PageserverImportConfig(2, JOB_SIZE, 4)
-    env = neon_env_builder.init_start()
-    timeline = env.start_import(import_bucket, hold=after_job(5))
-
-    timeline.wait_at(after_job(5))
+    timeline = stopped_import(neon_env_builder, import_bucket, after_job(5), concurrency=2)
     jobs, stop = timeline.run().jobs, 5
     while stop + 4 <= jobs:
         timeline.restart_killed(hold=after_job(stop + 4))

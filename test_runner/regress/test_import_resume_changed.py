@@ -12,20 +12,14 @@ from reattach.fixtures.imports.handle import ImportFailed, after_job
 from reattach.fixtures.imports.invariants import InvariantViolated
 from reattach.fixtures.neon_fixtures import NeonEnvBuilder, PageserverImportConfig
 from reattach.fixtures.skips import xfail_on_real
-from test_runner.regress.interruptions import ends_whole
-
-JOB_SIZE = 512 * 1024
+from test_runner.regress.interruptions import JOB_SIZE, ends_whole, stopped_import
 
 
 def test_import_resume_uses_the_recorded_job_size(
     neon_env_builder: NeonEnvBuilder, import_bucket: ImportBucket
 ) -> None:
     """I1, I3: a job size limit changed in the configuration does not change the plan of an import."""
-    neon_env_builder.pageserver_import_config = PageserverImportConfig(4, JOB_SIZE, 4)
-    env = neon_env_builder.init_start()
-    timeline = env.start_import(import_bucket, hold=after_job(6))
-
-    timeline.wait_at(after_job(6))
+    timeline = stopped_import(neon_env_builder, import_bucket, after_job(6))
     stopped_at = timeline.progress()
     pageserver = timeline.kill()
     config = PageserverImportConfig(4, 4 * JOB_SIZE, 4)
@@ -64,11 +58,7 @@ def test_import_resume_refuses_a_changed_bucket(
 ) -> None:
     """I1, I7, I11: another plan, or other bytes under the same plan, end the import with a clear error."""
     bucket = local_import_bucket if place == "local_fs" else import_bucket
-    neon_env_builder.pageserver_import_config = PageserverImportConfig(4, JOB_SIZE, 4)
-    env = neon_env_builder.init_start()
-    timeline = env.start_import(bucket, hold=after_job(6))
-
-    timeline.wait_at(after_job(6))
+    timeline = stopped_import(neon_env_builder, bucket, after_job(6))
     timeline.kill()
     name = bucket.largest_relation_file()
     content = bucket.get(name)
@@ -81,11 +71,11 @@ def test_import_resume_refuses_a_changed_bucket(
             bucket.put(name, content + bytes(8192))
         case "content_changed":
             bucket.put(name, content[:-1] + bytes([content[-1] ^ 1]))
-    env.pageserver.allowed_errors.append(
+    timeline.env.pageserver.allowed_errors.append(
         r".*task failed( err=import$|: Import plan .*does not match|: .*main fork of relation \d+ is missing)"
     )
-    env.storage_controller.allowed_errors.append(".*Timeline import completed with shard errors.*")
-    env.pageserver.start()
+    timeline.env.storage_controller.allowed_errors.append(".*Timeline import completed with shard errors.*")
+    timeline.env.pageserver.start()
 
     error = timeline.wait_failed()
     assert "Import plan" in error or name in error, error

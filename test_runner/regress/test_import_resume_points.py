@@ -26,9 +26,7 @@ from reattach.fixtures.skips import xfail_on_real
 from reattach.fixtures.stores.boto import s3_client
 from reattach.fixtures.stores.s3 import S3Storage
 from reattach.fixtures.waiting import wait_until
-from test_runner.regress.interruptions import ends_whole
-
-JOB_SIZE = 512 * 1024
+from test_runner.regress.interruptions import JOB_SIZE, ends_whole, stopped_import
 
 
 @pytest.mark.parametrize(
@@ -47,11 +45,7 @@ def test_import_resume_stopped(
     shard_count: int,
 ) -> None:
     """I5: what is recorded is the last checkpoint before the stop, and the resume begins right after it."""
-    neon_env_builder.pageserver_import_config = PageserverImportConfig(4, JOB_SIZE, 4)
-    env = neon_env_builder.init_start()
-    timeline = env.start_import(import_bucket, shard_count=shard_count, hold=point)
-
-    timeline.wait_at(point)
+    timeline = stopped_import(neon_env_builder, import_bucket, point, shard_count=shard_count)
     stopped_at = timeline.progress()
     for shard in stopped_at:
         planned = timeline.run().shards[shard.shard.shard_number].jobs
@@ -157,11 +151,7 @@ def test_import_resume_controller_killed_while_jobs_run(
     neon_env_builder: NeonEnvBuilder, import_bucket: ImportBucket
 ) -> None:
     """I10: jobs go on without the controller; no checkpoint is lost with it and no job runs twice."""
-    neon_env_builder.pageserver_import_config = PageserverImportConfig(4, JOB_SIZE, 4)
-    env = neon_env_builder.init_start()
-    timeline = env.start_import(import_bucket, shard_count=2, hold=after_job(6))
-
-    timeline.wait_at(after_job(6))
+    timeline = stopped_import(neon_env_builder, import_bucket, after_job(6), shard_count=2)
     controller = timeline.kill_controller()
     timeline.release(after_job(6))
     controller.start()
@@ -204,18 +194,17 @@ def test_import_resume_looks_at_its_layers_before_done(
     neon_env_builder: NeonEnvBuilder, import_bucket: ImportBucket
 ) -> None:
     """I2: an object of a checkpoint has gone from remote storage meanwhile; Done is not told without it."""
-    neon_env_builder.pageserver_import_config = PageserverImportConfig(4, JOB_SIZE, 4)
-    env = neon_env_builder.init_start()
-    timeline = env.start_import(import_bucket, hold=after_job(8))
-    timeline.wait_at(after_job(8))
-    storage = env.pageserver_remote_storage
+    timeline = stopped_import(neon_env_builder, import_bucket, after_job(8))
+    storage = timeline.env.pageserver_remote_storage
     assert isinstance(storage, S3Storage)
     objects = storage.timeline_objects(timeline.shards[0], timeline.timeline_id)
     layer = next(entry.key for entry in objects if "index_part" not in entry.key)
     assert storage.endpoint is not None
-    seen = s3_client(storage.endpoint, storage.bucket_region, env.world.add_client("somebody"), "secret")
+    seen = s3_client(
+        storage.endpoint, storage.bucket_region, timeline.env.world.add_client("somebody"), "secret"
+    )
     seen.delete_object(Bucket=storage.bucket_name, Key=layer)
-    env.pageserver.allowed_errors.append(".*(task failed|is not in remote storage|lacks).*")
-    env.storage_controller.allowed_errors.append(".*Timeline import completed with shard errors.*")
+    timeline.env.pageserver.allowed_errors.append(".*(task failed|is not in remote storage|lacks).*")
+    timeline.env.storage_controller.allowed_errors.append(".*Timeline import completed with shard errors.*")
     timeline.release(after_job(8))
     assert layer.rpartition("/")[2][:40] in timeline.wait_failed()

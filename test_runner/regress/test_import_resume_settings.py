@@ -7,11 +7,10 @@ import pytest
 from reattach.fixtures.imports.bucket import ImportBucket, LocalImportBucket, S3ImportBucket
 from reattach.fixtures.imports.handle import after_job
 from reattach.fixtures.judge.neon.case import look_at
-from reattach.fixtures.neon_fixtures import NeonEnvBuilder, PageserverImportConfig
+from reattach.fixtures.neon_fixtures import NeonEnvBuilder
 from reattach.fixtures.remote_storage import RemoteStorageKind, available_remote_storages
-from test_runner.regress.interruptions import ends_whole
+from test_runner.regress.interruptions import ends_whole, stopped_import
 
-JOB_SIZE = 512 * 1024
 LARGER_THAN_THE_PLAN = 1000
 
 
@@ -30,11 +29,14 @@ def test_import_resume_thresholds(
     shard_count: int,
 ) -> None:
     """I5: what runs twice is bounded by threshold and window."""
-    neon_env_builder.pageserver_import_config = PageserverImportConfig(concurrency, JOB_SIZE, threshold)
-    env = neon_env_builder.init_start()
-    timeline = env.start_import(import_bucket, shard_count=shard_count, hold=after_job(6))
-
-    timeline.wait_at(after_job(6))
+    timeline = stopped_import(
+        neon_env_builder,
+        import_bucket,
+        after_job(6),
+        shard_count=shard_count,
+        concurrency=concurrency,
+        threshold=threshold,
+    )
     stopped_at = timeline.progress()
     assert {shard.completed for shard in stopped_at} == {6 - 6 % threshold}
     timeline.kill().start()
@@ -57,11 +59,7 @@ def test_import_resume_places(
     """I5, I8: from either kind of bucket into either kind of remote storage, from an empty disk."""
     bucket = local_import_bucket if location == "local_fs" else import_bucket
     neon_env_builder.enable_pageserver_remote_storage(storage)
-    neon_env_builder.pageserver_import_config = PageserverImportConfig(4, JOB_SIZE, 4)
-    env = neon_env_builder.init_start()
-    timeline = env.start_import(bucket, hold=after_job(6))
-
-    timeline.wait_at(after_job(6))
+    timeline = stopped_import(neon_env_builder, bucket, after_job(6))
     stopped_at = timeline.progress()
     timeline.detach()
     timeline.release_all()
@@ -73,14 +71,10 @@ def test_import_resume_places(
 def test_import_resume_after_migration(neon_env_builder: NeonEnvBuilder, import_bucket: ImportBucket) -> None:
     """I4, I5: a shard that moves to another pageserver goes on there, and the old one is not listened to."""
     neon_env_builder.num_pageservers = 2
-    neon_env_builder.pageserver_import_config = PageserverImportConfig(4, JOB_SIZE, 4)
-    env = neon_env_builder.init_start()
-    timeline = env.start_import(import_bucket, hold=after_job(6))
-
-    timeline.wait_at(after_job(6))
+    timeline = stopped_import(neon_env_builder, import_bucket, after_job(6))
     stopped_at = timeline.progress()
     origin = timeline.pageserver_of(0)
-    destination = next(one for one in env.pageservers if one.id != origin.id)
+    destination = next(one for one in timeline.env.pageservers if one.id != origin.id)
     timeline.migrate(0, destination)
 
     run = ends_whole(timeline, stopped_at)
@@ -92,12 +86,8 @@ def test_import_resume_one_of_four_pageservers_killed(
 ) -> None:
     """I5, I10: with every shard on a pageserver of its own, only the killed one's shard resumes."""
     neon_env_builder.num_pageservers = 4
-    neon_env_builder.pageserver_import_config = PageserverImportConfig(4, JOB_SIZE, 4)
-    env = neon_env_builder.init_start()
-    timeline = env.start_import(import_bucket, shard_count=4, hold=after_job(6))
+    timeline = stopped_import(neon_env_builder, import_bucket, after_job(6), shard_count=4)
     assert len({timeline.pageserver_of(number).id for number in range(4)}) == 4
-
-    timeline.wait_at(after_job(6))
     stopped_at = timeline.progress()
     timeline.kill(2).start()
     timeline.release_all()
@@ -112,16 +102,12 @@ def test_import_resume_reads_nothing_again(
     neon_env_builder: NeonEnvBuilder, import_bucket: S3ImportBucket
 ) -> None:
     """I5: by what was read from the bucket, nothing of what was checkpointed is read a second time."""
-    neon_env_builder.pageserver_import_config = PageserverImportConfig(1, JOB_SIZE, 4)
-    env = neon_env_builder.init_start()
-    timeline = env.start_import(import_bucket, hold=after_job(8))
-
-    timeline.wait_at(after_job(8))
+    timeline = stopped_import(neon_env_builder, import_bucket, after_job(8), concurrency=1)
     timeline.restart_killed()
 
     run = ends_whole(timeline)
     assert run.shards[0].resumed_from == 8
-    case = look_at(env.world.history())
+    case = look_at(timeline.env.world.history())
     (signs,) = case.signs.values()
     first, second = ({s.job for s in signs if s.generation == g and not s.wrote} for g in (1, 2))
     assert first >= {1, 2, 8}, f"the first pass was seen to read for jobs {sorted(first)}"

@@ -24,8 +24,7 @@ from reattach.fixtures.judge.neon.judge import judge
 from reattach.fixtures.judge.neon.reference import learn
 from reattach.fixtures.judge.verdict import Outcome
 from reattach.fixtures.neon_fixtures import NeonEnvBuilder, PageserverImportConfig
-
-JOB_SIZE = 512 * 1024
+from test_runner.regress.interruptions import JOB_SIZE, stopped_import
 
 
 @pytest.mark.parametrize("shard_count", [0, 2])
@@ -163,14 +162,11 @@ def test_what_is_changed_in_a_history_is_noticed(
     """I2, I3, I5, I7: the history of a healthy import that was cut, and lies made of it.
     `reattach judge` says the same as the test.
     """
-    neon_env_builder.pageserver_import_config = PageserverImportConfig(4, JOB_SIZE, 4)
-    env = neon_env_builder.init_start()
-    timeline = env.start_import(import_bucket, hold=after_job(6))
-    timeline.wait_at(after_job(6))
+    timeline = stopped_import(neon_env_builder, import_bucket, after_job(6))
     timeline.kill().start()
     timeline.wait_done()
 
-    history = env.world.history()
+    history = timeline.env.world.history()
     judgement = judge(history)
     assert judgement.outcome is Outcome.PASS, judgement.report()
     for invariant, change in CHANGES:
