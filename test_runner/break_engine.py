@@ -174,7 +174,7 @@ def main() -> int:
         parser.error(f"no such breakage: {', '.join(unknown)}")
     if options.list:
         for breakage in BREAKAGES:
-            print(f"{breakage.name:<36}{breakage.invariant:<6}{breakage.test}")
+            print(f"{breakage.name:<46}{breakage.invariant:<6}{breakage.test}")
         return 0
     chosen = [known[name] for name in options.names or known]
     if options.explore:
