@@ -125,6 +125,13 @@ def test_what_fails_now_and_then_is_not_called_certain(tmp_path: Path) -> None:
     assert "fails 0 of 3 times" in failure.text()
 
 
+def test_a_chain_that_does_not_repeat_itself_is_reduced_to_a_step_that_does(tmp_path: Path) -> None:
+    job = FakeJob(bug="checkpoint first", flaky=(True, False, *([True] * 1000)))
+    failure = explore(job, tmp_path).report.failures[0]
+    assert len(failure.reduced.plan.steps) == 1
+    assert failure.reduced.confirmed
+
+
 def test_a_job_that_fails_by_itself_is_told_before_anything_is_tried(tmp_path: Path) -> None:
     with pytest.raises(ReferenceFailed, match="nobody interrupts it: wrong result: it is wrong"):
         explore(FakeJob(bug="always wrong"), tmp_path)
