@@ -233,7 +233,7 @@ def test_last_signal_comes_before_the_kill(test_output_dir: Path) -> None:
 
 
 def _says_ready(log: Path) -> bool:
-    return "ready" in log.read_text()
+    return "ready\n" in log.read_text()
 
 
 @pytest.mark.usefixtures("interruptible")
