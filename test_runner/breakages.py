@@ -287,7 +287,7 @@ BREAKAGES = [
             ),
         ),
         test=EXPLORED,
-        says="I5",
+        says="I",
     ),
     Breakage(
         name="give-a-checkpoint-up-when-nobody-answers",

@@ -35,6 +35,23 @@ def test_two_imports_stand_at_different_jobs(
     early.wait_done()
 
 
+@pytest.mark.parametrize("job", [8, 10])
+def test_whoever_waits_for_a_job_has_its_checkpoint_too(
+    neon_env_builder: NeonEnvBuilder, import_bucket: ImportBucket, job: int
+) -> None:
+    """I5: what was waited for is not done again."""
+    env = neon_env_builder.init_start()
+    timeline = env.start_import(import_bucket, shard_count=2, hold=after_job(11))
+    timeline.wait_for_job(job)
+    assert [shard.completed >= 8 for shard in timeline.progress()] == [True, True]
+    timeline.wait_for_checkpoint(8)
+    timeline.release_all()
+    timeline.wait_done()
+    assert [shard.recorded for shard in timeline.run().shards] == [
+        shard.passes[-1].checkpoints[-1] for shard in timeline.run().shards
+    ]
+
+
 def test_one_shard_stands_and_the_other_goes_on(
     neon_env_builder: NeonEnvBuilder, import_bucket: ImportBucket
 ) -> None:
