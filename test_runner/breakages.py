@@ -300,7 +300,7 @@ BREAKAGES = [
             ),
         ),
         test=EXPLORED,
-        says="I",
+        says="I5 bounded rework",
     ),
     Breakage(
         name="work-on-after-a-detach",
@@ -372,14 +372,14 @@ BREAKAGES = [
             ),
         ),
         test="test_import_resume_controller_killed_at_its_last_write",
-        says="I",
+        says="I7 told",
     ),
     Breakage(
         name="hash-what-changes-from-run-to-run",
         invariant="I1",
         edits=(Edit(TASK, "plan_hash(plan), limit)", "plan_hash(plan) ^ id(bucket), limit)"),),
         test=EXPLORED,
-        says="I",
+        says="I10 alive",
     ),
     Breakage(
         name="wipe-what-was-recorded",
