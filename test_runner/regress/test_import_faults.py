@@ -14,8 +14,7 @@ from reattach.fixtures.imports.bucket import S3ImportBucket
 from reattach.fixtures.imports.handle import after_job
 from reattach.fixtures.neon_fixtures import NeonEnvBuilder, PageserverImportConfig
 from reattach.fixtures.waiting import wait_until
-
-JOB_SIZE = 512 * 1024
+from test_runner.regress.interruptions import JOB_SIZE, stopped_import
 
 Set = Callable[[Faults, str], Fault]
 """Sets a fault on the object with that key, or on listings below it."""
@@ -121,12 +120,9 @@ def test_import_ends_on_stale_listing_at_resume(
     bucket_faults: Faults,
 ) -> None:
     """I1, I11: a listing that hides an object gives another plan, and the resume refuses it."""
-    neon_env_builder.pageserver_import_config = PageserverImportConfig(4, JOB_SIZE, 4)
-    env = neon_env_builder.init_start()
-    env.pageserver.allowed_errors.append(".*task failed: Import plan .*")
-    env.storage_controller.allowed_errors.append(".*Timeline import completed with shard errors.*")
-    timeline = env.start_import(import_bucket, hold=after_job(6))
-    timeline.wait_at(after_job(6))
+    timeline = stopped_import(neon_env_builder, import_bucket, after_job(6))
+    timeline.env.pageserver.allowed_errors.append(".*task failed: Import plan .*")
+    timeline.env.storage_controller.allowed_errors.append(".*Timeline import completed with shard errors.*")
     name = import_bucket.largest_relation_file()
     bucket_faults.on(Operation.LIST_OBJECTS_V2, bucket=import_bucket.bucket).stale_listing(
         hide=f"{import_bucket.prefix}/{name}"

@@ -94,16 +94,13 @@ def test_import_resume_ends_when_the_bucket_refuses(
     bucket_faults: Faults,
 ) -> None:
     """I7, I11: rights that were taken away meanwhile end the import with the object's name."""
-    neon_env_builder.pageserver_import_config = PageserverImportConfig(4, JOB_SIZE, 4)
-    env = neon_env_builder.init_start()
-    env.pageserver.allowed_errors += [
+    timeline = stopped_import(neon_env_builder, import_bucket, after_job(6))
+    timeline.env.pageserver.allowed_errors += [
         ".*task failed: .*",
         ".*(reading|download range) .* failed, will retry.*",
     ]
-    env.storage_controller.allowed_errors.append(".*Timeline import completed with shard errors.*")
-    timeline = env.start_import(import_bucket, hold=after_job(6))
+    timeline.env.storage_controller.allowed_errors.append(".*Timeline import completed with shard errors.*")
 
-    timeline.wait_at(after_job(6))
     name = import_bucket.largest_relation_file()
     key = f"{import_bucket.prefix}/{name}"
     bucket_faults.on(Operation.GET_OBJECT, key=key, times=None).status(403)
