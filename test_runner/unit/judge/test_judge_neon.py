@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from reattach.api.history import Answered, History
-from reattach.api.ids import UNSHARDED, ShardIndex, TenantShardId
+from reattach.api.ids import UNSHARDED, ShardIndex, TenantId, TenantShardId
 from reattach.fixtures.judge.neon.judge import judge
 from reattach.fixtures.judge.neon.reference import Reference, learn
 from reattach.fixtures.judge.verdict import Outcome
@@ -817,6 +817,39 @@ HEALTHY = [
 def test_nothing_is_wrong_if_nothing_is_wrong(story: Callable[[], Story]) -> None:
     judgement = judge(with_reference(story()))
     assert judgement.outcome is Outcome.PASS, judgement.report()
+
+
+# -- two imports of one source
+
+
+def two_imports() -> tuple[Story, Story]:
+    one = begun().jobs(1, 4)
+    other = Story(TenantShardId.unsharded(TenantId("cc" * 16)), lines=one.lines, _counts=one._counts)
+    other._effect = one._effect
+    return one, other.begin()
+
+
+def test_a_detached_import_is_not_blamed_for_what_another_one_of_its_source_reads() -> None:
+    one, other = two_imports()
+    other.location("Detached")
+    for _ in range(20):
+        one.read(5)
+    assert not [said for said in failures(one) if said.startswith("I13")]
+    one._effect = other._effect
+    one.location("Detached")
+    for _ in range(20):
+        one.read(5)
+    assert any("read 20 times from its bucket" in said for said in failures(one))
+
+
+def test_two_imports_of_one_source_may_be_refused_as_often_as_two() -> None:
+    """I11: each of them has ten tries."""
+    _, other = two_imports()
+    for _ in range(19):
+        other.read(5, status=403)
+    assert not [one for one in failures(other) if one.startswith("I11")]
+    other.read(5, status=403)
+    assert any("was refused base/5/16384 20 times" in one for one in failures(other))
 
 
 # -- what cannot be seen
