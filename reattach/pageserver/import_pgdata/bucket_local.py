@@ -6,8 +6,8 @@ import errno
 import os
 import stat
 import threading
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TypeVar
 
@@ -56,7 +56,10 @@ class LocalBucket:
 
     async def list_tree(self, prefix: str) -> list[BucketObject]:
         def attempt() -> list[BucketObject]:
-            return list(self._walk(prefix, 0)) if (self._root / prefix).is_dir() else []
+            found: list[BucketObject] = []
+            if (self._root / prefix).is_dir():
+                self._walk(prefix, 0, found)
+            return found
 
         return await self._in_thread(prefix, attempt)
 
@@ -66,18 +69,21 @@ class LocalBucket:
                 return []
             with os.scandir(self._root / directory) as entries:
                 paths = [(f"{directory}/{entry.name}", entry) for entry in entries]
-                files = [(path, entry) for path, entry in paths if not _is_directory(path, entry)]
-            return [each for path, entry in files for each in _regular(path, entry)]
+                files = [_regular(path, entry) for path, entry in paths if not _is_directory(path, entry)]
+            return [each for each in files if each is not None]
 
         return await self._in_thread(directory, attempt)
 
     async def read_object(self, path: str) -> bytes:
         def attempt() -> bytes:
-            with self._open(path) as fd:
+            fd = self._open(path)
+            try:
                 found = _describe(path, os.fstat(fd))
                 content = bytearray(found.size)
                 _read_into(fd, RangeRead(found, 0, found.size), memoryview(content))
                 return bytes(content)
+            finally:
+                os.close(fd)
 
         content = await self._in_thread(path, attempt)
         self._on_bytes(len(content))
@@ -96,8 +102,11 @@ class LocalBucket:
             with _many_reads if len(reads) >= _MANY_READS else nullcontext():
                 for read in reads:
                     part, room = room[: read.end - read.start], room[read.end - read.start :]
-                    with self._open(read.source.path) as fd:
+                    fd = self._open(read.source.path)
+                    try:
                         _read_into(fd, read, part)
+                    finally:
+                        os.close(fd)
                     buffers.append(part)
             return work(buffers)
 
@@ -105,31 +114,23 @@ class LocalBucket:
         self._on_bytes(size)
         return result
 
-    @contextmanager
-    def _open(self, path: str) -> Iterator[int]:
+    def _open(self, path: str) -> int:
         try:
             # Without waiting for a writer, should it have become a pipe.
-            fd = os.open(f"{self._root}/{path}", os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+            return os.open(f"{self._root}/{path}", os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
         except (FileNotFoundError, NotADirectoryError):
             raise ObjectMissing(path) from None
-        try:
-            mode = os.fstat(fd).st_mode
-            if not stat.S_ISREG(mode):
-                raise ObjectError(path, f"{_kind(mode)}, not a file")
-            yield fd
-        finally:
-            os.close(fd)
 
-    def _walk(self, directory: str, depth: int) -> Iterator[BucketObject]:
+    def _walk(self, directory: str, depth: int, found: list[BucketObject]) -> None:
         if depth > _MAX_DEPTH:
             raise ObjectError(directory, "its directories nest too deep")
         with os.scandir(self._root / directory) as entries:
             for entry in entries:
                 path = f"{directory}/{entry.name}"
                 if _is_directory(path, entry):
-                    yield from self._walk(path, depth + 1)
-                else:
-                    yield from _regular(path, entry)
+                    self._walk(path, depth + 1, found)
+                elif (file := _regular(path, entry)) is not None:
+                    found.append(file)
 
     @staticmethod
     async def _in_thread(path: str, attempt: Callable[[], T]) -> T:
@@ -153,19 +154,20 @@ def _is_directory(path: str, entry: os.DirEntry[str]) -> bool:
         raise ObjectError(path, "a symbolic link that leads to itself") from None
 
 
-def _regular(path: str, entry: os.DirEntry[str]) -> Iterator[BucketObject]:
-    """The file that an entry is, or leads to; none if it has gone. Raises ObjectError for other things."""
+def _regular(path: str, entry: os.DirEntry[str]) -> BucketObject | None:
+    """The file that an entry is, or leads to; None if it has gone. Raises ObjectError for other things."""
     try:
         found = entry.stat()
     except FileNotFoundError:
         if entry.is_symlink():
             raise ObjectError(path, "a symbolic link to nothing") from None
         # Removed since the directory was read; if it mattered, it will be missed.
-        return
+        return None
     if stat.S_ISREG(found.st_mode):
-        yield _describe(path, found)
-    elif not (stat.S_ISSOCK(found.st_mode) and entry.name.startswith(".s.PGSQL.")):
-        raise ObjectError(path, f"{_kind(found.st_mode)}, not a file")
+        return _describe(path, found)
+    if stat.S_ISSOCK(found.st_mode) and entry.name.startswith(".s.PGSQL."):
+        return None
+    raise ObjectError(path, f"{_kind(found.st_mode)}, not a file")
 
 
 def _kind(mode: int) -> str:
@@ -183,22 +185,28 @@ _KINDS = (
 
 
 def _describe(path: str, found: os.stat_result) -> BucketObject:
-    return BucketObject(path, found.st_size, f"{found.st_mtime_ns:x}-{found.st_size:x}")
+    return BucketObject(path, found.st_size, _version(found))
+
+
+def _version(found: os.stat_result) -> str:
+    return f"{found.st_mtime_ns:x}-{found.st_size:x}"
 
 
 def _read_into(fd: int, read: RangeRead, room: memoryview) -> None:
     """The range of an open file, which must be the listed one when all is read."""
     path, version = read.source.path, read.source.version
     position, missing = read.start, room
-    while missing:
-        count = os.preadv(fd, [missing], position)
-        if count == 0:
-            break
-        position += count
-        missing = missing[count:]
-    found = _describe(path, os.fstat(fd))
-    if found.version != version or missing:
-        raise ObjectChanged(path, f"changed after it was listed ({version}, now {found.version})")
+    try:
+        while missing and (count := os.preadv(fd, [missing], position)):
+            position += count
+            missing = missing[count:]
+    finally:
+        # What is no file seldom can be read at a position, and this says it better.
+        found = os.fstat(fd)
+        if not stat.S_ISREG(found.st_mode):
+            raise ObjectError(path, f"{_kind(found.st_mode)}, not a file")
+    if missing or _version(found) != version:
+        raise ObjectChanged(path, f"changed after it was listed ({version}, now {_version(found)})")
 
 
 _local = threading.local()
