@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncGenerator, Callable, Coroutine
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable
 from typing import Any, TypeVar
 
 Job = TypeVar("Job")
@@ -13,24 +12,23 @@ Result = TypeVar("Result")
 
 
 async def in_order(
-    jobs: AsyncGenerator[Job], work: Callable[[Job], Coroutine[Any, Any, Result]], ahead: int
-) -> AsyncGenerator[tuple[Job, Result]]:
-    """Each job with the result of `work`; at most `ahead` are under way or wait to be taken.
+    jobs: Iterable[Job], work: Callable[[Job], Coroutine[Any, Any, Result]], ahead: int
+) -> AsyncGenerator[Result]:
+    """The result of `work` for each job; at most `ahead` are under way or wait to be taken.
 
-    When it is closed, no work is under way any more, and `jobs` is closed.
+    When it is closed, no work is under way any more.
     """
-    pending: deque[tuple[Job, asyncio.Task[Result]]] = deque()
-    async with aclosing(jobs):
-        try:
-            async for job in jobs:
-                pending.append((job, asyncio.create_task(work(job))))
-                if len(pending) == ahead:
-                    done, task = pending.popleft()
-                    yield done, await task
-            while pending:
-                done, task = pending.popleft()
-                yield done, await task
-        finally:
-            for _, task in pending:
-                task.cancel()
-            await asyncio.gather(*(task for _, task in pending), return_exceptions=True)
+    pending: deque[asyncio.Task[Result]] = deque()
+    try:
+        for job in jobs:
+            pending.append(asyncio.create_task(work(job)))
+            if len(pending) == ahead:
+                yield await pending[0]
+                pending.popleft()
+        while pending:
+            yield await pending[0]
+            pending.popleft()
+    finally:
+        for task in pending:
+            task.cancel()
+        await asyncio.gather(*pending, return_exceptions=True)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 from bisect import bisect_right
-from collections.abc import AsyncGenerator, Iterator, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 from contextlib import aclosing, contextmanager
+from functools import partial
 from itertools import pairwise
-from typing import Generic, NamedTuple, Protocol, TypeVar
+from typing import Generic, Protocol, TypeVar
 
 from reattach.api.key import KEY_MAX, KEY_MIN, Key, KeyRange
 from reattach.api.layer_name import LayerName
@@ -38,6 +40,7 @@ class Layer(Protocol):
 
 
 AnyLayer = TypeVar("AnyLayer", bound=Layer)
+T = TypeVar("T")
 
 
 class LayeredTimeline(Protocol[AnyLayer]):
@@ -53,11 +56,16 @@ class LayeredTimeline(Protocol[AnyLayer]):
         """The layers that share keys with the range, not newer than `lsn`."""
         ...
 
-    async def open_layer(self, layer: AnyLayer) -> ImageLayerReader:
-        """A reader of the layer, which the caller closes. Downloads the file if it is not on the disk.
+    async def open_layer(self, layer: AnyLayer, then: Callable[[ImageLayerReader], T]) -> T:
+        """What `then` makes of a reader of the layer, which it has to close, in the thread that opens it.
 
-        Raises OSError, LayerCorrupted, ObjectNotFound and ScopeClosed.
+        Downloads the file if it is not on the disk. Raises OSError, LayerCorrupted, ObjectNotFound and
+        ScopeClosed.
         """
+        ...
+
+    async def read_layer(self, layer: AnyLayer, work: Callable[[ImageLayerReader], T]) -> T:
+        """What `work` makes of a reader of the layer. As `open_layer`."""
         ...
 
 
@@ -77,48 +85,50 @@ class LayerSource(Generic[AnyLayer]):
 
     async def values(self, keys: Sequence[Key]) -> list[bytes | None]:
         by_layer: dict[AnyLayer, list[Key]] = {}
-        found: dict[Key, bytes] = {}
         for key in keys:
             if (layer := self._layer_of(key)) is not None:
                 by_layer.setdefault(layer, []).append(key)
-        for layer, wanted in by_layer.items():
-            with self._naming(layer.name), await self._timeline.open_layer(layer) as reader:
-                found.update(await run_blocking(reader.find, wanted))
+        found: dict[Key, bytes] = {}
+        async with aclosing(in_order(by_layer.items(), self._find, _AHEAD)) as results:
+            async for values in results:
+                found.update(values)
         return [found.get(key) for key in keys]
 
+    async def _find(self, wanted: tuple[AnyLayer, list[Key]]) -> dict[Key, bytes]:
+        layer, keys = wanted
+        with self._naming(layer.name):
+            return await self._timeline.read_layer(layer, lambda reader: reader.find(keys))
+
     async def pages(self, runs: Sequence[KeyRange]) -> AsyncGenerator[memoryview]:
-        unread: set[ImageLayerReader] = set()
+        unread: set[_InTurn[AnyLayer]] = set()
         try:
-            async with aclosing(in_order(self._batches(runs, unread), self._read, _AHEAD)) as results:
-                async for batch, buffer in results:
-                    if batch.is_last_of_layer:
-                        batch.reader.close()
-                        unread.discard(batch.reader)
+            async with aclosing(in_order(self._batches(runs, unread), self._read, _AHEAD)) as buffers:
+                async for buffer in buffers:
                     yield buffer
         finally:
-            for reader in unread:
-                reader.close()
+            for layer in unread:
+                layer.close()
 
-    async def _batches(
-        self, runs: Sequence[KeyRange], opened: set[ImageLayerReader]
-    ) -> AsyncGenerator[_Batch]:
-        """What is read at a time. Adds the readers that it opens to `opened`."""
+    def _batches(
+        self, runs: Sequence[KeyRange], unread: set[_InTurn[AnyLayer]]
+    ) -> Iterator[tuple[_InTurn[AnyLayer], list[KeyRange]]]:
+        """What is read at a time. In `unread` are the layers that have not been read to their end."""
         by_layer: dict[AnyLayer, list[KeyRange]] = {}
         for layer, run in self._split(runs):
             by_layer.setdefault(layer, []).append(run)
         for layer, its_runs in by_layer.items():
-            with self._naming(layer.name):
-                reader = await self._timeline.open_layer(layer)
-            opened.add(reader)
             groups = _grouped(its_runs)
-            for number, group in enumerate(groups, 1):
-                yield _Batch(reader, group, number == len(groups))
+            in_turn = _InTurn(self._timeline, layer, len(groups), unread.discard)
+            unread.add(in_turn)
+            for group in groups:
+                yield in_turn, group
 
-    async def _read(self, batch: _Batch) -> memoryview:
-        with self._naming(batch.reader.name):
-            return await run_blocking(self._read_runs, batch.reader, batch.runs)
+    async def _read(self, batch: tuple[_InTurn[AnyLayer], list[KeyRange]]) -> memoryview:
+        layer, runs = batch
+        with self._naming(layer.name):
+            return await layer.read(partial(self._read_runs, runs=runs))
 
-    def _read_runs(self, reader: ImageLayerReader, runs: Sequence[KeyRange]) -> memoryview:
+    def _read_runs(self, reader: ImageLayerReader, *, runs: Sequence[KeyRange]) -> memoryview:
         batch = reader.pages(runs)
         if len(batch.keys) != sum(run.end.field6 - run.start.field6 for run in runs):
             raise MissingKey(_first_missing(batch, runs), self.shard, self.lsn, f"layer {reader.name}")
@@ -148,10 +158,46 @@ class LayerSource(Generic[AnyLayer]):
                 start = end
 
 
-class _Batch(NamedTuple):
-    reader: ImageLayerReader
-    runs: list[KeyRange]
-    is_last_of_layer: bool
+class _InTurn(Generic[AnyLayer]):
+    """A layer that is read so many times: it is open from the first of them to the last."""
+
+    def __init__(
+        self,
+        timeline: LayeredTimeline[AnyLayer],
+        layer: AnyLayer,
+        times: int,
+        when_read: Callable[[_InTurn[AnyLayer]], object],
+    ) -> None:
+        self.name = layer.name
+        self._timeline = timeline
+        self._layer = layer
+        self._times = times
+        self._when_read = when_read
+        self._opening = asyncio.Lock()
+        self._reader: ImageLayerReader | None = None
+
+    async def read(self, work: Callable[[ImageLayerReader], T]) -> T:
+        """Raises what the timeline's `open_layer` raises."""
+
+        def keep(reader: ImageLayerReader) -> T:
+            self._reader = reader
+            return work(reader)
+
+        async with self._opening:
+            reader = self._reader
+            if reader is None:
+                result = await self._timeline.open_layer(self._layer, keep)
+        if reader is not None:
+            result = await run_blocking(work, reader)
+        self._times -= 1
+        if not self._times:
+            self.close()
+            self._when_read(self)
+        return result
+
+    def close(self) -> None:
+        if self._reader is not None:
+            self._reader.close()
 
 
 def _grouped(runs: Sequence[KeyRange]) -> list[list[KeyRange]]:

@@ -7,7 +7,6 @@ from starlette.responses import Response
 
 from reattach.api.layer_name import LayerName
 from reattach.api.timeline import ScanDisposableKeysResponse
-from reattach.pageserver.blocking import run_blocking
 from reattach.pageserver.http.api import TIMELINE, Api, Endpoint, timeline_id, unknown_layer
 from reattach.pageserver.timeline.info import layer_map_info
 from reattach.pageserver.timeline.layer import Layer
@@ -60,11 +59,7 @@ async def scan_disposable_keys(api: Api, request: Request) -> ScanDisposableKeys
     layer = _find(timeline, request)
     if layer is None:
         raise unknown_layer(request.path_params["layer_name"])
-    reader = await timeline.open_layer(layer)
-    try:
-        disposable, kept = await run_blocking(reader.scan_disposable, timeline.shard)
-    finally:
-        reader.close()
+    disposable, kept = await timeline.read_layer(layer, lambda reader: reader.scan_disposable(timeline.shard))
     return ScanDisposableKeysResponse(disposable, kept)
 
 

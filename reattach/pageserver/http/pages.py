@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import struct
+from functools import partial
 
 from starlette.requests import Request
 from starlette.responses import Response
 
 from reattach.api.key import Key, KeyRange
 from reattach.api.lsn import Lsn
-from reattach.pageserver.blocking import run_blocking
 from reattach.pageserver.http.api import TIMELINE, Api, Endpoint, timeline_id
 from reattach.pageserver.layers.image_layer_reader import ImageLayerReader
 from reattach.pageserver.timeline.timeline import Timeline
@@ -78,11 +78,7 @@ async def values(api: Api, request: Request) -> Response:
     keys = KeyRange(_required(_START, request), _required(_END, request))
     timeline, lsn = await _timeline_at(api, request)
     for layer in timeline.layers_for(keys, lsn):
-        reader = await timeline.open_layer(layer)
-        try:
-            body, next_key = await run_blocking(_collect, reader, keys)
-        finally:
-            reader.close()
+        body, next_key = await timeline.read_layer(layer, partial(_collect, keys=keys))
         if next_key is None and layer.name.key_range.end < keys.end:
             next_key = layer.name.key_range.end
         if body or next_key is None:

@@ -6,10 +6,12 @@ import asyncio
 import itertools
 import logging
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 from reattach.api.ids import TenantShardId, TimelineId
 from reattach.api.key import Key, KeyRange
@@ -30,6 +32,8 @@ from reattach.pageserver.timeline.layer_map import LayerMap
 from reattach.runtime.failpoints import failpoints
 
 log = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 _downloads = itertools.count()
 
@@ -116,11 +120,12 @@ class Timeline:
         """The layers that share keys with the range, by start key; not newer than `lsn`."""
         return self.layers.overlapping(keys, self.last_record_lsn if lsn is None else lsn)
 
-    async def open_layer(self, layer: Layer) -> ImageLayerReader:
-        """A reader of the layer, which the caller closes. Downloads the file if it is not on the disk.
+    async def open_layer(self, layer: Layer, then: Callable[[ImageLayerReader], T]) -> T:
+        """What `then` makes of a reader of the layer, which it has to close, in the thread that opens it.
 
-        A file that was found on the disk is compared with its checksum when it is first opened, and
-        downloaded again if it is damaged. Raises LayerCorrupted, OSError, ObjectNotFound and ScopeClosed.
+        Downloads the file if it is not on the disk. One that was found there is compared with its checksum
+        when it is first opened, and downloaded again if it is damaged. Raises LayerCorrupted, OSError,
+        ObjectNotFound and ScopeClosed.
         """
         layer.touch()
         tenant_id = self.tenant_shard_id.tenant_id
@@ -128,8 +133,9 @@ class Timeline:
         while True:
             downloaded = await self.ensure_resident(layer)
             checksum = None if layer.is_verified else layer.metadata.checksum
+            reader = partial(ImageLayerReader, path, layer.name, tenant_id, checksum=checksum)
             try:
-                reader = await run_blocking(ImageLayerReader, path, layer.name, tenant_id, checksum=checksum)
+                result = await run_blocking(lambda opened: then(opened()), reader)
             except (LayerCorrupted, FileNotFoundError) as e:
                 if downloaded or not layer.is_uploaded:
                     raise
@@ -137,18 +143,23 @@ class Timeline:
                 layer.is_resident = False
                 continue
             layer.is_verified = True
-            return reader
+            return result
+
+    async def read_layer(self, layer: Layer, work: Callable[[ImageLayerReader], T]) -> T:
+        """What `work` makes of a reader of the layer. As `open_layer`."""
+
+        def read(reader: ImageLayerReader) -> T:
+            with reader:
+                return work(reader)
+
+        return await self.open_layer(layer, read)
 
     async def get(self, key: Key, lsn: Lsn) -> FoundValue:
         """Raises MissingKey, and like `open_layer`."""
         layer = self.layers.find(key, lsn)
         if layer is None:
             raise MissingKey(key, self.shard, lsn)
-        reader = await self.open_layer(layer)
-        try:
-            value = await run_blocking(reader.get, key)
-        finally:
-            reader.close()
+        value = await self.read_layer(layer, lambda reader: reader.get(key))
         if value is None:
             raise MissingKey(key, self.shard, lsn)
         return FoundValue(value, layer.name)

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import pytest
 
@@ -24,6 +24,8 @@ from reattach.pageserver.layers.timeline_metadata import TimelineMetadata
 
 TENANT, LSN, BLOCKS = TenantId("11" * 16), Lsn(0x1500028), 1000
 REL = RelTag(1663, 5, 30000, 0)
+
+T = TypeVar("T")
 
 
 class NamedLayer(NamedTuple):
@@ -48,8 +50,12 @@ class OneLayer:
     def layers_for(self, keys: KeyRange, lsn: Lsn | None = None) -> list[NamedLayer]:
         return self.layers
 
-    async def open_layer(self, layer: NamedLayer) -> ImageLayerReader:
-        return ImageLayerReader(self.path, layer.name, TENANT)
+    async def open_layer(self, layer: NamedLayer, then: Callable[[ImageLayerReader], T]) -> T:
+        return then(ImageLayerReader(self.path, layer.name, TENANT))
+
+    async def read_layer(self, layer: NamedLayer, work: Callable[[ImageLayerReader], T]) -> T:
+        with ImageLayerReader(self.path, layer.name, TENANT) as reader:
+            return work(reader)
 
     async def read(self, blocks: int) -> AsyncGenerator[int]:
         """Bytes of each buffer."""
