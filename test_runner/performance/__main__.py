@@ -48,6 +48,8 @@ BENCHMARKS: dict[str, Callable[[Lab], Iterable[Result]]] = {
     "restart": bench_environment.restart,
     "import_local": bench_import.local,
     "import_s3": bench_import.s3,
+    "import_uuids": bench_import.hardly_compresses,
+    "import_real": bench_import.real,
     "resume": bench_resume.interrupted,
     "memory": bench_import.memory,
     "growth_in_bytes": bench_import.growth_in_bytes,

@@ -31,6 +31,9 @@ from test_runner.performance.result import (
 
 MIN_OF_COPY = 0.4
 MIN_OF_GET_AND_PUT = 0.5
+MIN_OF_COPY_OF_UUIDS = 0.6
+MIN_OF_GET_AND_PUT_OF_UUIDS = 1.0
+MAX_OF_REAL = 0.1
 MAX_RSS_MIB = 250.0
 MAX_GROWTH = 1.15
 """Of the time per byte or per file, each time that there are twice as many."""
@@ -77,6 +80,50 @@ def s3(lab: Lab) -> Iterator[Result]:
         yield from _against_copy("import S3", size, rounds, "GET + PUT", MIN_OF_GET_AND_PUT)
         lab.bucket.reset()
         _remove(directory)
+
+
+def hardly_compresses(lab: Lab) -> Iterator[Result]:
+    """A table of random UUIDs: local against `cp -r`, and from S3 to S3 against GET and PUT."""
+    size = (64 if lab.quick else 540) * MIB
+    directory = DataFactory(lab).random_uuids(size)
+    with lab.environment(_engine_defaults) as env:
+        rounds = [
+            (*_imports(env, directory), timed_copy(directory.directory, lab.path("copy"), lab.launcher))
+            for _ in lab.runs(LARGE_RUNS)
+        ]
+    for shards, row in zip(_SHARDS, _against("cp -r", rounds), strict=True):
+        what = f"import local, {size // MIB} MiB of random UUIDs, {_shards(shards)}"
+        yield as_fast_as(what, *row, at_least(MIN_OF_COPY_OF_UUIDS))
+    bucket = S3ImportBucket.fill(directory.source, lab.bucket, "bench", "import-uuids")
+    with lab.environment(_remote_in_s3) as env:
+        rounds = [
+            (_import_seconds(env, bucket), asyncio.run(_get_and_put(lab.bucket, bucket.prefix)))
+            for _ in lab.runs(LARGE_RUNS)
+        ]
+    (row,) = _against("GET + PUT", rounds)
+    what = f"import S3, {size // MIB} MiB of random UUIDs, 1 shard"
+    yield as_fast_as(what, *row, at_least(MIN_OF_GET_AND_PUT_OF_UUIDS))
+    lab.bucket.reset()
+    _remove(directory)
+
+
+def real(lab: Lab) -> Iterator[Result]:
+    """The same import by the built-in pageserver and by that of NEON_BIN, if it names one."""
+    if lab.engines.pageserver.builtin:
+        return
+    data = DataFactory(lab)
+    for size in _quick(lab, _SIZES):
+        bucket = data.relations([size])
+        pairs = []
+        for _ in lab.runs(LARGE_RUNS):
+            with lab.environment(_engine_defaults, builtin=True) as env:
+                ours = _import_seconds(env, bucket)
+            with lab.environment(_engine_defaults) as env:
+                pairs.append((ours, _import_seconds(env, bucket)))
+        (row,) = _against("real pageserver", pairs)
+        what = f"import local, {size // MIB} MiB, against the real pageserver"
+        yield as_long_as(what, *row, at_most(MAX_OF_REAL, "×"))
+        _remove(bucket)
 
 
 def memory(lab: Lab) -> list[Result]:
@@ -189,12 +236,17 @@ def _store(server: BucketServer, bucket: str) -> S3Store:
 def _against_copy(
     what: str, size: int, rounds: Sequence[Sequence[float]], yardstick: str, least: float
 ) -> Iterator[Result]:
-    """A row for each number of shards. A round: an import for each, then what both are measured against."""
-    *imports, copies = zip(*rounds, strict=True)
-    for shards, seconds in zip(_SHARDS, imports, strict=True):
-        sides = Side("import", "s", seconds), Side(yardstick, "s", copies)
+    """A row for each number of shards."""
+    for shards, sides in zip(_SHARDS, _against(yardstick, rounds), strict=True):
         budget = at_least(least) if (size, shards) == (_SIZES[0], _SHARDS[0]) else None
-        yield as_fast_as(f"{what}, {_name(size, shards)}", *sides, budget)
+        yield as_fast_as(f"{what}, {size // MIB} MiB, {_shards(shards)}", *sides, budget)
+
+
+def _against(yardstick: str, rounds: Sequence[Sequence[float]]) -> Iterator[tuple[Side, Side]]:
+    """The sides of each row. A round: an import for each row, then what they are measured against."""
+    *imports, copies = zip(*rounds, strict=True)
+    for seconds in imports:
+        yield Side("import", "s", seconds), Side(yardstick, "s", copies)
 
 
 def _growth(
@@ -222,8 +274,8 @@ def _quick(lab: Lab, values: tuple[int, ...]) -> tuple[int, ...]:
     return values[:2] if lab.quick and len(values) > 2 else values[:1] if lab.quick else values
 
 
-def _name(size: int, shards: int) -> str:
-    return f"{size // MIB} MiB, {shards} shard{'s' if shards > 1 else ''}"
+def _shards(count: int) -> str:
+    return f"{count} shard{'s' if count > 1 else ''}"
 
 
 def _remove(bucket: LocalImportBucket) -> None:

@@ -106,13 +106,17 @@ class Lab:
         return self.directory / f"{name}-{next(self._numbers)}"
 
     @contextmanager
-    def builder(self) -> Iterator[NeonEnvBuilder]:
-        """Describes an environment, which is stopped, checked and removed at the end."""
+    def builder(self, *, builtin: bool = False) -> Iterator[NeonEnvBuilder]:
+        """Describes an environment, which is stopped, checked and removed at the end.
+
+        builtin: of the built-in programs, whatever NEON_BIN names.
+        """
         directory = self.path("env")
         directory.mkdir()
         control_plane = ControlPlane()
+        make = self._make_builtin if builtin else self._make
         try:
-            with self._make(directory.name, directory, control_plane) as builder:
+            with make(directory.name, directory, control_plane) as builder:
                 yield builder
         finally:
             control_plane.close()
@@ -121,6 +125,10 @@ class Lab:
     @cached_property
     def _make(self) -> MakeBuilder:
         return make_builders_like(self._request.getfixturevalue("neon_env_builder"))
+
+    @cached_property
+    def _make_builtin(self) -> MakeBuilder:
+        return make_builders_like(self._request.getfixturevalue("neon_env_builder"), Engines.discover({}))
 
     def runs(self, count: int) -> range:
         """So many repetitions, or as few as there can be in a quick run."""
@@ -138,9 +146,11 @@ class Lab:
         return self.pg_bin
 
     @contextmanager
-    def environment(self, configure: Configure = lambda builder: None) -> Iterator[NeonEnv]:
-        """A started environment. `configure`: changes its description before."""
-        with self.builder() as builder:
+    def environment(
+        self, configure: Configure = lambda builder: None, *, builtin: bool = False
+    ) -> Iterator[NeonEnv]:
+        """A started environment. `configure`: changes its description before. builtin: see `builder`."""
+        with self.builder(builtin=builtin) as builder:
             configure(builder)
             yield builder.init_start()
 
