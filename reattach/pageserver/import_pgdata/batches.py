@@ -2,34 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator
 from typing import NamedTuple, TypeAlias
 
-from reattach.api.key import BLCKSZ, Key
+import numpy as np
+
+from reattach.api.key import BLCKSZ
 from reattach.api.shard import ShardIdentity
 from reattach.pageserver.import_pgdata.bucket import RangeRead
-from reattach.pageserver.import_pgdata.plan import Job, RelBlocks, SingleKey
-from reattach.pageserver.layers.blobs import Value
+from reattach.pageserver.import_pgdata.plan import PAGES, Job, cut
+from reattach.pageserver.layers.key_arrays import Keys, Numbers, advanced, blocks_of
 from reattach.pageserver.layers.local_blocks import local_runs
 
-
-class PagesRead(NamedTuple):
-    """Pages to read: `first` is the key of the first of them."""
-
-    first: Key
-    read: RangeRead
+Item: TypeAlias = bytes | RangeRead
+"""A value, or pages to read."""
 
 
-Item: TypeAlias = Value | PagesRead
+class Batch(NamedTuple):
+    """Items in key order: each is the value of one key, or pages of `counts` keys from `firsts` on.
 
+    size: bytes of all of them.
+    """
 
-@dataclass(slots=True)
-class Batch:
-    """Items in key order. `size`: bytes of all of them."""
-
-    items: list[Item] = field(default_factory=list)
-    size: int = 0
+    firsts: Keys
+    counts: Numbers
+    items: list[Item]
+    size: int
 
 
 def make_batches(job: Job, shard: ShardIdentity, max_bytes: int) -> Iterator[Batch]:
@@ -37,37 +35,35 @@ def make_batches(job: Job, shard: ShardIdentity, max_bytes: int) -> Iterator[Bat
 
     Only a single page or value may be. Pages that the shard does not keep are not read.
     """
-    batch = Batch()
-    for item, size in _items(job, shard, max(max_bytes // BLCKSZ, 1)):
-        if batch.items and batch.size + size > max_bytes:
-            yield batch
-            batch = Batch()
-        batch.items.append(item)
-        batch.size += size
-    if batch.items:
-        yield batch
+    tasks = job.tasks
+    runs = local_runs(shard, tasks.firsts, tasks.counts)
+    # A row for each piece of a run that is short enough.
+    max_pages = max(max_bytes // BLCKSZ, 1)
+    pieces = -(-(runs.end - runs.first) // max_pages)
+    run = np.repeat(np.arange(len(pieces)), pieces)
+    within = np.arange(len(run)) - (np.cumsum(pieces) - pieces)[run]
+    first = runs.first[run] + within * max_pages
+    counts = np.minimum(first + max_pages, runs.end[run]) - first
+    owner = runs.owner[run]
+    in_task = first - blocks_of(tasks.firsts)[owner]
+    sizes = np.where(tasks.value_sizes[owner] == PAGES, counts * BLCKSZ, tasks.value_sizes[owner])
+    firsts = advanced(tasks.firsts[owner], in_task)
+    for start, end in cut(sizes, max_bytes):
+        rows = slice(start, end)
+        reads = zip(owner[rows].tolist(), in_task[rows].tolist(), sizes[rows].tolist(), strict=True)
+        items = [
+            content
+            if isinstance(content := tasks.contents[task], bytes)
+            else RangeRead(content, page * BLCKSZ, page * BLCKSZ + size)
+            for task, page, size in reads
+        ]
+        yield Batch(firsts[rows], counts[rows], items, int(sizes[rows].sum()))
 
 
 def writes_a_layer(job: Job, shard: ShardIdentity) -> bool:
     """Whether the job has anything that the shard keeps."""
-    return next(_items(job, shard, 1), None) is not None
-
-
-def _items(job: Job, shard: ShardIdentity, max_pages: int) -> Iterator[tuple[Item, int]]:
-    for task in job.tasks:
-        if isinstance(task, SingleKey):
-            yield Value(task.key, task.value), len(task.value)
-            continue
-        start = task.keys.start
-        if isinstance(task, RelBlocks):
-            runs: Sequence[tuple[int, int]] = local_runs(shard, task.keys)
-        else:
-            runs = [(0, task.keys.end.field6)] if task.keys.end.field6 else []
-        for run_first, run_end in runs:
-            for first in range(run_first, run_end, max_pages):
-                end = min(first + max_pages, run_end)
-                offset = (first - start.field6) * BLCKSZ
-                size = (end - first) * BLCKSZ
-                read = RangeRead(task.source, offset, offset + size)
-                key = start if first == start.field6 else start._replace(field6=first)
-                yield PagesRead(key, read), size
+    tasks = job.tasks
+    return (
+        bool((tasks.value_sizes != PAGES).any())
+        or len(local_runs(shard, tasks.firsts, tasks.counts).owner) > 0
+    )

@@ -48,10 +48,11 @@ class Bucket(Protocol):
     async def read_listed(self, source: BucketObject) -> bytes:
         """A whole object, which must still be the one that was listed."""
 
-    async def map_ranges(self, reads: Sequence[RangeRead], work: Callable[[list[Buffer]], T]) -> T:
-        """Reads the bytes of each, never fewer than asked for, and works on them in a thread.
+    async def map_ranges(self, reads: Sequence[RangeRead], work: Callable[[Buffer], T]) -> T:
+        """Reads the bytes of each, never fewer than asked for, and works on all of them, back to back, in a
+        thread.
 
-        `work` must not keep the buffers: they may be used again. Its own errors must not be OSErrors.
+        `work` must not keep the buffer: it may be used again. Its own errors must not be OSErrors.
         """
 
 

@@ -90,25 +90,25 @@ class LocalBucket:
         return content
 
     async def read_listed(self, source: BucketObject) -> bytes:
-        return await self.map_ranges([RangeRead(source, 0, source.size)], lambda buffers: bytes(buffers[0]))
+        return await self.map_ranges([RangeRead(source, 0, source.size)], bytes)
 
-    async def map_ranges(self, reads: Sequence[RangeRead], work: Callable[[list[Buffer]], T]) -> T:
+    async def map_ranges(self, reads: Sequence[RangeRead], work: Callable[[Buffer], T]) -> T:
         size = sum(read.end - read.start for read in reads)
 
         def attempt() -> T:
             # Reading into memory that this thread has used before costs half of what fresh memory does.
-            room = _thread_buffer(size)
-            buffers: list[Buffer] = []
+            buffer = _thread_buffer(size)
+            position = 0
             with _many_reads if len(reads) >= _MANY_READS else nullcontext():
                 for read in reads:
-                    part, room = room[: read.end - read.start], room[read.end - read.start :]
+                    end = position + read.end - read.start
                     fd = self._open(read.source.path)
                     try:
-                        _read_into(fd, read, part)
+                        _read_into(fd, read, buffer[position:end])
                     finally:
                         os.close(fd)
-                    buffers.append(part)
-            return work(buffers)
+                    position = end
+            return work(buffer)
 
         result = await self._in_thread(reads[0].source.path if reads else "", attempt)
         self._on_bytes(size)

@@ -134,9 +134,11 @@ class S3Bucket:
     async def read_listed(self, source: BucketObject) -> bytes:
         return bytes(await self._read(source, {}, source.size))
 
-    async def map_ranges(self, reads: Sequence[RangeRead], work: Callable[[list[Buffer]], T]) -> T:
+    async def map_ranges(self, reads: Sequence[RangeRead], work: Callable[[Buffer], T]) -> T:
         buffers = await run_all([self._read_range(read) for read in reads])
-        return await in_thread(cpu_threads(), work, buffers)
+        return await in_thread(
+            cpu_threads(), lambda: work(buffers[0] if len(buffers) == 1 else b"".join(buffers))
+        )
 
     async def _read_range(self, read: RangeRead) -> Buffer:
         return await self._read(read.source, {"range": (read.start, read.end)}, read.end - read.start)

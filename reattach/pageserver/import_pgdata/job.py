@@ -13,8 +13,8 @@ import numpy as np
 from reattach.api.key import BLCKSZ
 from reattach.api.layer_name import LayerName
 from reattach.api.lsn import Lsn
-from reattach.pageserver.import_pgdata.batches import Batch, PagesRead, make_batches
-from reattach.pageserver.import_pgdata.bucket import Bucket
+from reattach.pageserver.import_pgdata.batches import Batch, make_batches
+from reattach.pageserver.import_pgdata.bucket import Bucket, RangeRead
 from reattach.pageserver.import_pgdata.budget import ByteBudget
 from reattach.pageserver.import_pgdata.config import ImportConfig
 from reattach.pageserver.import_pgdata.errors import ImportInterrupted, ObjectError
@@ -23,7 +23,7 @@ from reattach.pageserver.import_pgdata.page_checksums import first_bad_page
 from reattach.pageserver.import_pgdata.plan import Job
 from reattach.pageserver.import_pgdata.target import ImportTarget
 from reattach.pageserver.import_pgdata.tasks import cpu_threads, in_thread, io_threads, task_group
-from reattach.pageserver.layers.blobs import Buffer, FramedBatch, PageRun, Value, frame
+from reattach.pageserver.layers.blobs import Buffer, FramedBatch, frame
 from reattach.pageserver.layers.image_layer_writer import ImageLayerWriter, WrittenLayer
 from reattach.pageserver.layers.key_arrays import blocks_of, expand_runs
 
@@ -125,30 +125,30 @@ class JobRunner:
                 self.budget.release(size)
 
     async def _load(self, batch: Batch) -> FramedBatch:
-        reads = [item.read for item in batch.items if isinstance(item, PagesRead)]
+        reads = [item for item in batch.items if isinstance(item, RangeRead)]
         return await self.bucket.map_ranges(reads, partial(self._frame, batch))
 
-    def _frame(self, batch: Batch, buffers: list[Buffer]) -> FramedBatch:
-        remaining = iter(buffers)
-        items = [
-            item if isinstance(item, Value) else PageRun(item.first, next(remaining)) for item in batch.items
-        ]
+    def _frame(self, batch: Batch, pages: Buffer) -> FramedBatch:
         if self.verify_checksums:
-            _verify(batch, buffers)
-        return frame(items, self.config.compression)
+            _verify(batch, pages)
+        values = {row: item for row, item in enumerate(batch.items) if isinstance(item, bytes)}
+        return frame(batch.firsts, batch.counts, values, pages, self.config.compression)
 
 
-def _verify(batch: Batch, buffers: list[Buffer]) -> None:
+def _verify(batch: Batch, pages: Buffer) -> None:
     """Raises ObjectError, which names the block, for a relation's page with a wrong checksum."""
-    reads = [item for item in batch.items if isinstance(item, PagesRead)]
-    checked = [(each, pages) for each, pages in zip(reads, buffers, strict=True) if each.first.is_rel_block]
-    if not checked:
+    reads = [isinstance(item, RangeRead) for item in batch.items]
+    rows = np.flatnonzero(np.array(reads) & (batch.firsts[:, 0] == 0))
+    if not len(rows):
         return
-    counts = [len(pages) // BLCKSZ for _, pages in checked]
-    blocks = blocks_of(expand_runs([(each.first, n) for (each, _), n in zip(checked, counts, strict=True)]))
-    bad = first_bad_page(b"".join(pages for _, pages in checked), blocks)
+    counts = batch.counts[rows]
+    # Relations come first.
+    checked = memoryview(pages)[: int(counts.sum()) * BLCKSZ]
+    blocks = blocks_of(expand_runs(batch.firsts[rows], counts))
+    bad = first_bad_page(checked, blocks)
     if bad is not None:
-        culprit = checked[int(np.searchsorted(np.cumsum(counts), bad, side="right"))][0]
+        culprit = batch.items[rows[int(np.searchsorted(np.cumsum(counts), bad, side="right"))]]
+        assert isinstance(culprit, RangeRead)
         raise ObjectError(
-            culprit.read.source.path, f"the checksum of block {blocks[bad]} of this relation is wrong"
+            culprit.source.path, f"the checksum of block {blocks[bad]} of this relation is wrong"
         )

@@ -6,9 +6,12 @@ Refuses what could not be imported whole, and names the object that is to blame.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import pairwise
+from operator import attrgetter
 from typing import NamedTuple, TypeAlias
+
+import numpy as np
 
 from reattach.api import pgdata_path
 from reattach.api.key import BLCKSZ, RELSEG_BLOCKS, Fork, SlruKind
@@ -17,6 +20,7 @@ from reattach.pageserver.import_pgdata.bucket_object import BucketObject
 from reattach.pageserver.import_pgdata.control_file import CONTROL_FILE_PATH
 from reattach.pageserver.import_pgdata.errors import ObjectError, ObjectMissing
 from reattach.pageserver.import_pgdata.file_names import GLOBAL, Database
+from reattach.pageserver.layers.key_arrays import Numbers
 
 SLRU_BLOCKS = 32
 """Blocks of a whole SLRU segment."""
@@ -37,12 +41,35 @@ class Segment(NamedTuple):
         return self.source.size // BLCKSZ
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class DatabaseFiles:
-    """forks: the segments of each fork, by `(relnode, forknum)`."""
+    """Relations' segment files in the order of their keys, as columns: there may be many thousands.
+
+    segments: relation, fork, segment number and blocks of each, shape (n, 4). sources: the objects.
+    """
 
     relmap: BucketObject
-    forks: dict[tuple[int, int], list[Segment]] = field(default_factory=dict)
+    segments: Numbers
+    sources: list[BucketObject]
+
+    @property
+    def fork_starts(self) -> Numbers:
+        """The row of each fork's first segment."""
+        forks = self.segments[:, :2]
+        begins = (forks[1:] != forks[:-1]).any(axis=1)
+        return np.flatnonzero(np.append(True, begins)[: len(forks)])
+
+    @property
+    def forks(self) -> list[tuple[int, int]]:
+        """`(relnode, forknum)` of each fork."""
+        return [(relnode, fork) for relnode, fork in self.segments[self.fork_starts, :2].tolist()]
+
+    def main_fork(self, relnode: int) -> Segment | None:
+        """The first segment of a relation's main fork; None if there is no such relation."""
+        row = int(np.searchsorted(self.segments[:, 0], relnode))
+        if row == len(self.sources) or self.segments[row, 0] != relnode:
+            return None
+        return Segment(0, self.sources[row])
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,9 +86,9 @@ class PgData:
         found = [self.control_file]
         for files in self.databases.values():
             found.append(files.relmap)
-            found.extend(segment.source for segments in files.forks.values() for segment in segments)
+            found.extend(files.sources)
         found.extend(segment.source for segments in self.slru.values() for segment in segments)
-        return tuple(sorted(found))
+        return tuple(sorted(found, key=attrgetter("path")))
 
 
 def read_listing(objects: Iterable[BucketObject]) -> PgData:
@@ -93,40 +120,48 @@ def read_listing(objects: Iterable[BucketObject]) -> PgData:
 
 
 def _database(database: Database, files: Files) -> DatabaseFiles:
-    found = DatabaseFiles(_find(database.relmap_path, pgdata_path.RELMAP_NAME, files))
-    relations = [
+    relmap = _find(database.relmap_path, pgdata_path.RELMAP_NAME, files)
+    relations = sorted(
         (file, name, source)
         for name, source in files
         if (file := pgdata_path.parse_relation_file(name)) is not None
-    ]
-    for file, name, source in sorted(relations):
+    )
+    segments = np.empty((len(relations), 4), np.int64)
+    segments[:, :3] = np.array([file for file, _, _ in relations], np.int64).reshape(-1, 3)
+    sources = [source for _, _, source in relations]
+    for file, name, source in relations:
         if name != pgdata_path.relation_file_name(file) or file.relnode == 0:
             raise ObjectError(source.path, "not the name that Postgres gives to a relation file")
         _check_whole_blocks(source)
-        segment = Segment(file.segno, source)
-        segments = found.forks.get(file[:2])
-        if segments is None:
-            segments = found.forks[file[:2]] = []
-        _check_follows(segment, segments)
-        segments.append(segment)
-    for (relnode, forknum), segments in found.forks.items():
-        if forknum and (relnode, Fork.MAIN) not in found.forks:
-            raise ObjectError(segments[0].source.path, f"the main fork of relation {relnode} is missing")
+    segments[:, 3] = [source.size // BLCKSZ for source in sources]
+    found = DatabaseFiles(relmap, segments, sources)
+    _check_segments(found)
     return found
 
 
-def _check_follows(segment: Segment, before: list[Segment]) -> None:
-    path = segment.source.path
-    if segment.segno != len(before):
-        raise ObjectError(path, f"segment {len(before)} of this relation is missing")
-    if segment.blocks > RELSEG_BLOCKS:
-        raise ObjectError(path, f"{segment.blocks} blocks are more than a segment has")
+def _check_segments(files: DatabaseFiles) -> None:
+    """Raises ObjectError for the first that cannot be, all being looked at at once."""
+    sources = files.sources
+    relnodes, forks, segnos, blocks = files.segments.T
+    starts = files.fork_starts
+    expected = np.arange(len(segnos)) - np.repeat(starts, np.diff(starts, append=len(segnos)))
+    before = np.append(0, blocks)[:-1]
+    misses = segnos != expected
+    too_long = blocks > RELSEG_BLOCKS
     # Postgres leaves empty segments behind when it truncates, and reads none beyond the first short one.
-    if before and segment.blocks and before[-1].blocks != RELSEG_BLOCKS:
-        previous = before[-1]
+    too_short = (expected > 0) & (blocks > 0) & (before != RELSEG_BLOCKS)
+    for row in np.flatnonzero(misses | too_long | too_short).tolist():
+        path = sources[row].path
+        if misses[row]:
+            raise ObjectError(path, f"segment {expected[row]} of this relation is missing")
+        if too_long[row]:
+            raise ObjectError(path, f"{blocks[row]} blocks are more than a segment has")
         raise ObjectError(
-            previous.source.path, f"has {previous.blocks} of {RELSEG_BLOCKS} blocks, but {path} follows"
+            sources[row - 1].path, f"has {before[row]} of {RELSEG_BLOCKS} blocks, but {path} follows"
         )
+    has_main = np.isin(relnodes, relnodes[forks == Fork.MAIN])
+    for row in np.flatnonzero(~has_main).tolist():
+        raise ObjectError(sources[row].path, f"the main fork of relation {relnodes[row]} is missing")
 
 
 def _slru_segments(files: Files) -> list[Segment]:

@@ -6,11 +6,13 @@ import struct
 from collections.abc import Iterable, Iterator
 from functools import lru_cache
 
+import numpy as np
 import xxhash
 
 from reattach.api.lsn import Lsn
 from reattach.api.shard import ShardIdentity
-from reattach.pageserver.import_pgdata.plan import Job, Plan, SingleKey, SlruBlocks
+from reattach.pageserver.import_pgdata.plan import PAGES, Job, Plan, Tasks
+from reattach.pageserver.layers.key_arrays import advanced
 
 _SEED = 42
 _SINGLE_KEY, _REL_BLOCKS, _SLRU_BLOCKS = range(3)
@@ -18,8 +20,11 @@ _PATH_COMPONENT = (4).to_bytes(8, "little")
 
 _U64 = struct.Struct("<Q")
 _KEY = struct.Struct("<BIIIBI")
-_SINGLE = struct.Struct("<qBIIIBIQ")
-_BLOCKS = struct.Struct("<qBIIIBIBIIIBI")
+_LITTLE_ENDIAN = [0, 4, 3, 2, 1, 8, 7, 6, 5, 12, 11, 10, 9, 13, 17, 16, 15, 14]
+"""Where the bytes of a key come from when its numbers are written as `_KEY` does."""
+
+_BLOCKS_SIZE = 8 + 2 * _KEY.size
+_SINGLE_SIZE = 8 + _KEY.size + _U64.size
 
 
 def plan_hash(plan: Plan) -> int:
@@ -35,17 +40,29 @@ def _feed(jobs: tuple[Job, ...], pgdata_lsn: Lsn, shard: ShardIdentity) -> Itera
     yield _U64.pack(len(jobs))
     for job in jobs:
         yield _KEY.pack(*job.keys.start) + _KEY.pack(*job.keys.end) + _U64.pack(len(job.tasks))
-        for task in job.tasks:
-            if isinstance(task, SingleKey):
-                yield _SINGLE.pack(_SINGLE_KEY, *task.key, len(task.value))
-            else:
-                kind = _SLRU_BLOCKS if isinstance(task, SlruBlocks) else _REL_BLOCKS
-                yield _BLOCKS.pack(kind, *task.keys.start, *task.keys.end)
-                directory, _, name = task.source.path.rpartition("/")
-                yield _directory_feed(directory)
-                yield _component_feed(name)
+        yield from _task_feeds(job.tasks)
         yield _U64.pack(pgdata_lsn.lsn_int)
     yield bytes((shard.number, shard.count))
+
+
+def _task_feeds(tasks: Tasks) -> Iterator[bytes]:
+    """Of a value: kind, key, length. Of pages: kind, first key, end key, path."""
+    is_value = tasks.value_sizes != PAGES
+    table = np.zeros((len(tasks), _BLOCKS_SIZE), np.uint8)
+    table[:, 0] = np.where(
+        is_value, _SINGLE_KEY, np.where(tasks.firsts[:, 0] == 0, _REL_BLOCKS, _SLRU_BLOCKS)
+    )
+    table[:, 8 : 8 + _KEY.size] = tasks.firsts[:, _LITTLE_ENDIAN]
+    table[:, 8 + _KEY.size :] = advanced(tasks.firsts, tasks.counts)[:, _LITTLE_ENDIAN]
+    lengths = tasks.value_sizes[is_value].astype("<u8").view(np.uint8).reshape(-1, _U64.size)
+    table[is_value, 8 + _KEY.size : _SINGLE_SIZE] = lengths
+    rows: list[bytes] = table.view(f"V{_BLOCKS_SIZE}").reshape(-1).tolist()
+    for row, content in zip(rows, tasks.contents, strict=True):
+        if isinstance(content, bytes):
+            yield row[:_SINGLE_SIZE]
+        else:
+            directory, _, name = content.path.rpartition("/")
+            yield row + _directory_feed(directory) + _component_feed(name)
 
 
 @lru_cache(maxsize=64)

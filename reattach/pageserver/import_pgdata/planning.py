@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 
-from reattach.api.key import Fork
 from reattach.api.shard import ShardIdentity
 from reattach.pageserver.import_pgdata import contents, relmap
 from reattach.pageserver.import_pgdata.bucket import Bucket
@@ -86,9 +85,9 @@ async def _read_relmaps(bucket: Bucket, pgdata: PgData, pg_version: int) -> dict
 def _check_mapped(database: Database, files: DatabaseFiles, mapped: Mapping[int, int]) -> None:
     """Raises ObjectError for a relation without which the database could not be opened."""
     for oid, relnode in sorted(mapped.items()):
-        path, segments = f"{database.directory}{relnode}", files.forks.get((relnode, Fork.MAIN))
-        if segments is None:
+        path, segment = f"{database.directory}{relnode}", files.main_fork(relnode)
+        if segment is None:
             reason = f"is missing, though {files.relmap.path} says that relation {oid} is there"
             raise ObjectError(path, reason)
-        if oid in _NEVER_EMPTY and not segments[0].blocks:
+        if oid in _NEVER_EMPTY and not segment.blocks:
             raise ObjectError(path, f"is empty, and has been the catalog {_NEVER_EMPTY[oid]}")

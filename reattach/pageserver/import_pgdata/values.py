@@ -9,6 +9,9 @@ from reattach.pageserver.import_pgdata.file_names import Database
 
 EMPTY_TWOPHASE_DIR = bytes(8)
 
+RELSIZE_SIZE = 8
+"""Bytes of a relation fork's size."""
+
 _COUNT = struct.Struct(">Q")
 _DATABASE = struct.Struct(">II?")
 _RELATION = struct.Struct(">IB")
@@ -30,7 +33,7 @@ def slru_dir_value(segnos: Iterable[int]) -> bytes:
 
 
 def relsize_value(blocks: int) -> bytes:
-    return blocks.to_bytes(8, "little")
+    return blocks.to_bytes(RELSIZE_SIZE, "little")
 
 
 def slru_segment_size_value(blocks: int) -> bytes:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import NamedTuple, TypeAlias
 
@@ -11,9 +11,9 @@ import numpy as np
 import numpy.typing as npt
 import zstandard
 
-from reattach.api.key import BLCKSZ, Key
+from reattach.api.key import BLCKSZ
 from reattach.pageserver.layers.compression import ImageCompression
-from reattach.pageserver.layers.key_arrays import KeyRun
+from reattach.pageserver.layers.key_arrays import Keys, Numbers
 
 Buffer: TypeAlias = bytes | bytearray | memoryview
 
@@ -28,68 +28,51 @@ KIND_ZSTD = 0x9
 MAX_LENGTH = 0x0FFFFFFF
 
 
-class PageRun(NamedTuple):
-    """Pages of consecutive blocks of one fork; `pages` has a multiple of 8192 bytes."""
-
-    first: Key
-    pages: Buffer
-
-
-class Value(NamedTuple):
-    """The value of a single key."""
-
-    key: Key
-    value: bytes
-
-
 @dataclass(frozen=True, slots=True)
 class FramedBatch:
     """Blobs of ascending keys, ready to be written.
 
-    runs: the keys. sizes: bytes of each blob with its header, one per key. data: the blobs, back to back.
+    firsts, counts: the keys, so many block by block from each of `firsts` on. sizes: bytes of each blob with
+    its header, one per key. data: the blobs, back to back.
     """
 
-    runs: Sequence[KeyRun]
+    firsts: Keys
+    counts: Numbers
     sizes: npt.NDArray[np.uint32]
     data: Buffer
 
 
-def frame(items: Sequence[PageRun | Value], compression: ImageCompression) -> FramedBatch:
-    """Makes blobs of values; thread-safe, and most of its work needs no interpreter lock."""
-    runs: list[KeyRun] = []
-    page_buffers: list[Buffer] = []
-    values: list[bytes] = []
-    for item in items:
-        if isinstance(item, Value):
-            runs.append((item.key, 1))
-            values.append(_frame_value(item.value, compression))
-            continue
-        count, rest = divmod(len(item.pages), BLCKSZ)
-        if rest:
-            raise ValueError(f"{len(item.pages)} bytes are no whole number of pages")
-        runs.append((item.first, count))
-        page_buffers.append(item.pages)
-    pages = _frame_pages(_join(page_buffers), compression)
+def frame(
+    firsts: Keys, counts: Numbers, values: Mapping[int, bytes], pages: Buffer, compression: ImageCompression
+) -> FramedBatch:
+    """Makes blobs; thread-safe, and most of its work needs no interpreter lock.
+
+    firsts, counts: the keys, as in a FramedBatch. values: by the number of the run that is the key of one.
+    pages: of all the other runs, back to back.
+    """
+    rows = np.fromiter(values, np.int64, len(values))
+    page_counts = counts.copy()
+    page_counts[rows] = 0
+    if len(pages) != int(page_counts.sum()) * BLCKSZ:
+        raise ValueError(f"{len(pages)} bytes are not {int(page_counts.sum())} pages")
+    framed = _frame_pages(pages, compression)
     if not values:
-        return FramedBatch(runs, pages.sizes, pages.whole())
+        return FramedBatch(firsts, counts, framed.sizes, framed.whole())
     parts: list[Buffer] = []
-    value_keys: list[int] = []
-    keys = page = 0
-    for item, (_, count) in zip(items, runs, strict=True):
-        if isinstance(item, Value):
-            parts.append(values[len(value_keys)])
-            value_keys.append(keys)
-        else:
-            parts.extend(pages.parts(page, page + count))
-            page += count
-        keys += count
-    # Thousands of small relations are in a batch: their sizes are set at once, not joined one by one.
-    sizes = np.empty(keys, np.uint32)
-    is_page = np.ones(keys, np.bool_)
+    blobs = [_frame_value(value, compression) for value in values.values()]
+    page = 0
+    for blob, following in zip(blobs, np.cumsum(page_counts)[rows].tolist(), strict=True):
+        parts += framed.parts(page, following)
+        parts.append(blob)
+        page = following
+    parts += framed.parts(page, len(framed.sizes))
+    sizes = np.empty(int(counts.sum()), np.uint32)
+    is_page = np.ones(len(sizes), np.bool_)
+    value_keys = np.cumsum(counts)[rows] - 1
     is_page[value_keys] = False
-    sizes[is_page] = pages.sizes
-    sizes[value_keys] = list(map(len, values))
-    return FramedBatch(runs, sizes, b"".join(parts))
+    sizes[is_page] = framed.sizes
+    sizes[value_keys] = list(map(len, blobs))
+    return FramedBatch(firsts, counts, sizes, b"".join(parts))
 
 
 class _FramedPages(NamedTuple):
@@ -157,10 +140,6 @@ def _header(kind: int, length: int) -> bytes:
     if length > MAX_LENGTH:
         raise ValueError(f"a value of {length} bytes is longer than {MAX_LENGTH}")
     return (kind << 28 | length).to_bytes(HEADER_SIZE)
-
-
-def _join(buffers: Sequence[Buffer]) -> Buffer:
-    return buffers[0] if len(buffers) == 1 else b"".join(buffers)
 
 
 _local = threading.local()

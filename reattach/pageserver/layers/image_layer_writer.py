@@ -10,13 +10,22 @@ import numpy as np
 import numpy.typing as npt
 
 from reattach.api.ids import TenantId, TimelineId
-from reattach.api.key import SIZE_FIELD, Key
+from reattach.api.key import BLCKSZ, SIZE_FIELD, Key
 from reattach.api.layer_name import LayerName
 from reattach.pageserver.layers import btree
-from reattach.pageserver.layers.blobs import Buffer, FramedBatch, PageRun, Value, frame
+from reattach.pageserver.layers.blobs import Buffer, FramedBatch, frame
 from reattach.pageserver.layers.checksum import BLOCK_SIZE, LayerChecksum
 from reattach.pageserver.layers.compression import ImageCompression
-from reattach.pageserver.layers.key_arrays import KeyRun, expand_runs
+from reattach.pageserver.layers.key_arrays import (
+    Keys,
+    Numbers,
+    advanced,
+    as_keys,
+    blocks_of,
+    expand_runs,
+    key_of,
+    sortable,
+)
 from reattach.pageserver.layers.summary import Summary
 
 
@@ -49,38 +58,38 @@ class ImageLayerWriter:
         self._name = name
         self._ids = (tenant_id, timeline_id)
         self._compression = compression
-        self._runs: list[KeyRun] = []
-        self._sizes: list[npt.NDArray[np.uint32]] = []
-        self._last_key: Key | None = None
+        self._batches: list[tuple[Keys, Numbers, npt.NDArray[np.uint32]]] = []
+        self._last_key = as_keys([])
         self._position = BLOCK_SIZE
         self._checksum = LayerChecksum.without_first_block()
         self._fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
 
     @property
     def is_empty(self) -> bool:
-        return not self._runs
+        return not self._batches
 
     def put(self, key: Key, value: bytes) -> None:
-        self.append(frame([Value(key, value)], self._compression))
+        self.append(frame(as_keys([key]), np.ones(1, np.int64), {0: value}, b"", self._compression))
 
     def put_pages(self, first: Key, pages: Buffer) -> None:
         """Pages of consecutive blocks; `pages` has a multiple of 8192 bytes."""
-        self.append(frame([PageRun(first, pages)], self._compression))
+        counts = np.array([len(pages) // BLCKSZ])
+        self.append(frame(as_keys([first]), counts, {}, pages, self._compression))
 
     def append(self, batch: FramedBatch) -> None:
         """Writes blobs that `frame` made, which may have happened in another thread."""
-        for first, count in batch.runs:
-            if count:
-                self._check_order(first, count)
-                self._runs.append((first, count))
-        self._write(batch.data)
-        self._sizes.append(batch.sizes)
+        if len(batch.sizes):
+            self._check_order(batch.firsts, batch.counts)
+            self._batches.append((batch.firsts, batch.counts, batch.sizes))
+            self._write(batch.data)
 
     def finish(self) -> WrittenLayer:
         """Writes index and summary and closes the file. At least one value must have been written."""
-        sizes = np.concatenate(self._sizes) if self._sizes else np.empty(0, np.uint32)
+        if self.is_empty:
+            raise ValueError("a layer has at least one value")
+        firsts, counts, sizes = map(np.concatenate, zip(*self._batches, strict=True))
         ends = np.cumsum(sizes, dtype=np.uint64)
-        blocks = btree.build(expand_runs(self._runs), ends - sizes + np.uint64(BLOCK_SIZE))
+        blocks = btree.build(expand_runs(firsts, counts), ends - sizes + np.uint64(BLOCK_SIZE))
         index_start = -(-self._position // BLOCK_SIZE)
         self._write(bytes(index_start * BLOCK_SIZE - self._position))
         self._write(b"".join(blocks))
@@ -97,14 +106,16 @@ class ImageLayerWriter:
             self._close()
             self._path.unlink(missing_ok=True)
 
-    def _check_order(self, first: Key, count: int) -> None:
-        keys = self._name.key_range
-        if self._last_key is not None and first <= self._last_key:
-            raise ValueError(f"key {first} comes after {self._last_key}")
-        last = first if count == 1 else first._replace(field6=first.field6 + count - 1)
-        if first < keys.start or last.field6 > SIZE_FIELD or last >= keys.end:
+    def _check_order(self, firsts: Keys, counts: Numbers) -> None:
+        lasts = advanced(firsts, counts - 1)
+        before = np.concatenate([self._last_key, lasts[:-1]])
+        after = firsts[len(firsts) - len(before) :]
+        for row in np.flatnonzero(sortable(after) <= sortable(before)).tolist():
+            raise ValueError(f"key {key_of(after[row])} comes after {key_of(before[row])}")
+        keys, first, last = self._name.key_range, key_of(firsts[0]), key_of(lasts[-1])
+        if first < keys.start or last >= keys.end or (blocks_of(firsts) + counts > SIZE_FIELD + 1).any():
             raise ValueError(f"keys {first} to {last} are outside of {keys}")
-        self._last_key = last
+        self._last_key = lasts[-1:]
 
     def _write(self, data: Buffer) -> None:
         _write_all(self._fd, data, self._position)

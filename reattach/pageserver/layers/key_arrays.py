@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from typing import TypeAlias
 
 import numpy as np
@@ -14,26 +14,52 @@ from reattach.api.shard import ShardIdentity
 Keys: TypeAlias = npt.NDArray[np.uint8]
 Mask: TypeAlias = npt.NDArray[np.bool_]
 
-KeyRun: TypeAlias = tuple[Key, int]
-"""A key and how many keys of the same fork, block by block, start there."""
+Numbers: TypeAlias = npt.NDArray[np.int64]
+
+_FIELDS = np.dtype("u1,>u4,>u4,>u4,u1,>u4")
 
 _AUX_FILE = 0x62
 
 
-def expand_runs(runs: Sequence[KeyRun]) -> Keys:
-    """Every key of the runs, in their order."""
-    counts = np.fromiter((count for _, count in runs), np.int64, len(runs))
-    starts = np.frombuffer(b"".join(key.to_bytes() for key, _ in runs), np.uint8).reshape(-1, KEY_SIZE)
-    keys = np.repeat(starts, counts, axis=0)
-    first_row = np.repeat(np.cumsum(counts) - counts, counts)
-    within_run = (np.arange(len(keys)) - first_row).astype(np.uint32)
-    keys[:, 14:] = _big_endian(blocks_of(keys) + within_run)
-    return keys
+def as_keys(many: Iterable[Key]) -> Keys:
+    """A row for each key."""
+    return np.frombuffer(b"".join([key.to_bytes() for key in many]), np.uint8).reshape(-1, KEY_SIZE)
+
+
+def key_of(row: Keys) -> Key:
+    """The key that a row is."""
+    return Key.from_bytes(row.tobytes())
+
+
+def rel_keys(spcnode: int, dbnode: int, relnodes: Numbers, forks: Numbers, blocks: Numbers) -> Keys:
+    """The keys of blocks of a database's relations."""
+    keys = np.zeros(len(relnodes), _FIELDS)
+    keys["f1"], keys["f2"] = spcnode, dbnode
+    keys["f3"], keys["f4"], keys["f5"] = relnodes, forks, blocks
+    return keys.view(np.uint8).reshape(-1, KEY_SIZE)
+
+
+def advanced(keys: Keys, blocks: Numbers) -> Keys:
+    """Each key so many blocks later, in the same fork."""
+    later = keys.copy()
+    later[:, 14:] = _big_endian(blocks_of(keys) + blocks.astype(np.uint32))
+    return later
+
+
+def expand_runs(firsts: Keys, counts: Numbers) -> Keys:
+    """Every key of the runs, in their order: so many keys, block by block, from each of `firsts` on."""
+    rows = np.repeat(np.arange(len(counts)), counts)
+    return advanced(firsts[rows], np.arange(len(rows)) - (np.cumsum(counts) - counts)[rows])
 
 
 def blocks_of(keys: Keys) -> npt.NDArray[np.uint32]:
     """`field6` of every key."""
     return _u32(keys, 14)
+
+
+def relnodes_of(keys: Keys) -> npt.NDArray[np.uint32]:
+    """`field4` of every key."""
+    return _u32(keys, 9)
 
 
 def sortable(keys: Keys) -> npt.NDArray[np.bytes_]:

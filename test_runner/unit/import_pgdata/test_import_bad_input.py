@@ -247,7 +247,7 @@ def test_bytes_on_their_way_are_bounded(
     on_their_way = most = 0
     map_ranges = LocalBucket.map_ranges
 
-    async def slow(self: LocalBucket, reads: Sequence[RangeRead], work: Callable[[list[Buffer]], T]) -> T:
+    async def slow(self: LocalBucket, reads: Sequence[RangeRead], work: Callable[[Buffer], T]) -> T:
         nonlocal on_their_way, most
         size = sum(read.end - read.start for read in reads)
         on_their_way += size

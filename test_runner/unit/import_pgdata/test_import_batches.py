@@ -10,11 +10,12 @@ from hypothesis import strategies as st
 
 from reattach.api.key import BLCKSZ, KEY_MAX, KEY_MIN, Key, KeyRange, RelTag
 from reattach.api.shard import ShardIdentity
-from reattach.pageserver.import_pgdata.batches import PagesRead, make_batches
+from reattach.pageserver.import_pgdata.batches import make_batches
 from reattach.pageserver.import_pgdata.bucket import RangeRead
 from reattach.pageserver.import_pgdata.bucket_object import BucketObject
 from reattach.pageserver.import_pgdata.budget import ByteBudget
-from reattach.pageserver.import_pgdata.plan import Job, RelBlocks, SingleKey
+from reattach.pageserver.import_pgdata.plan import Job, Task, Tasks
+from reattach.pageserver.layers.key_arrays import key_of
 from test_runner.unit.api.strategies import shards
 from test_runner.unit.import_pgdata.listings import listings
 from test_runner.unit.import_pgdata.test_import_planner import plan_of
@@ -34,27 +35,29 @@ def test_batches_read_what_the_shard_keeps_and_no_more(
     for job in plan_of(objects, shard, 1 << 20).jobs:
         kept: list[tuple[Key, str, int]] = []
         for task in job.tasks:
-            if isinstance(task, SingleKey):
-                kept.append((task.key, "value", len(task.value)))
+            if isinstance(task.content, bytes):
+                kept.append((task.first, "value", len(task.content)))
                 continue
-            start = task.keys.start
-            for block in range(start.field6, task.keys.end.field6):
-                key = start._replace(field6=block)
-                if not (isinstance(task, RelBlocks) and shard.is_disposable(key)):
-                    kept.append((key, task.source.path, (block - start.field6) * BLCKSZ))
+            for block in range(task.length):
+                key = task.first.advance(block)
+                if not shard.is_disposable(key):
+                    kept.append((key, task.content.path, block * BLCKSZ))
         read: list[tuple[Key, str, int]] = []
         for batch in make_batches(job, shard, max_bytes):
             assert batch.size <= max(max_bytes, BLCKSZ) or len(batch.items) == 1
-            for item in batch.items:
-                if not isinstance(item, PagesRead):
-                    read.append((item.key, "value", len(item.value)))
+            size = 0
+            for row, count, item in zip(batch.firsts, batch.counts.tolist(), batch.items, strict=True):
+                key = key_of(row)
+                if isinstance(item, bytes):
+                    assert count == 1
+                    read.append((key, "value", len(item)))
+                    size += len(item)
                     continue
-                source, first, end = item.read
-                assert end - first <= max(max_bytes, BLCKSZ)
-                read += [
-                    (item.first._replace(field6=item.first.field6 + i), source.path, offset)
-                    for i, offset in enumerate(range(first, end, BLCKSZ))
-                ]
+                source, first, end = item
+                assert end - first == count * BLCKSZ <= max(max_bytes, BLCKSZ)
+                read += [(key.advance(i), source.path, first + i * BLCKSZ) for i in range(count)]
+                size += end - first
+            assert size == batch.size
         assert read == kept
 
 
@@ -62,9 +65,10 @@ def test_later_segments_are_read_from_their_own_start() -> None:
     """I8: block numbers go on from segment to segment, file offsets do not."""
     rel = RelTag(1663, 5, 7, 0)
     source = BucketObject("pgdata/base/5/7.1", 5 * BLCKSZ, '"v"')
-    job = Job(KeyRange(KEY_MIN, KEY_MAX), (RelBlocks(rel.blocks(131072, 131077), source),))
+    job = Job(KeyRange(KEY_MIN, KEY_MAX), Tasks.of([Task(rel.block(131072), 5, source)]))
     (batch,) = make_batches(job, ShardIdentity(), 1 << 20)
-    assert batch.items == [PagesRead(rel.block(131072), RangeRead(source, 0, 5 * BLCKSZ))]
+    assert [key_of(row) for row in batch.firsts] == [rel.block(131072)]
+    assert batch.items == [RangeRead(source, 0, 5 * BLCKSZ)]
 
 
 @given(

@@ -8,7 +8,7 @@ import json
 import os
 import random
 import uuid
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
@@ -24,7 +24,6 @@ from reattach.pageserver.import_pgdata.bucket import Bucket, RangeRead, open_buc
 from reattach.pageserver.import_pgdata.bucket_object import BucketObject
 from reattach.pageserver.import_pgdata.config import ImportConfig
 from reattach.pageserver.import_pgdata.errors import ImportFailed, ObjectChanged, ObjectError, ObjectMissing
-from reattach.pageserver.layers.blobs import Buffer
 
 T = TypeVar("T")
 
@@ -56,7 +55,7 @@ class Place:
         return next(each for each in self.run(lambda b: b.list_tree(prefix)) if each.path == path)
 
     def read_range(self, source: BucketObject, start: int, end: int) -> bytes:
-        return self.run(lambda b: b.map_ranges([RangeRead(source, start, end)], joined))
+        return self.run(lambda b: b.map_ranges([RangeRead(source, start, end)], bytes))
 
 
 @pytest.fixture
@@ -102,10 +101,6 @@ def quick_back_off(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bucket_module, "back_off", back_off)
 
 
-def joined(buffers: Sequence[Buffer]) -> bytes:
-    return b"".join(buffers)
-
-
 def void(_: object) -> None:
     pass
 
@@ -139,15 +134,15 @@ def test_ranges_and_whole_objects(place: Place) -> None:
     assert place.run(lambda b: b.read_object(PATH)) == CONTENT
     assert sum(place.read) == len(CONTENT)
     many = [RangeRead(source, i * 4096, (i + 1) * 4096) for i in range(6)]
-    assert place.run(lambda b: b.map_ranges(many, joined)) == CONTENT
-    assert place.run(lambda b: b.map_ranges([], joined)) == b""
+    assert place.run(lambda b: b.map_ranges(many, bytes)) == CONTENT
+    assert place.run(lambda b: b.map_ranges([], bytes)) == b""
 
 
 def test_missing_objects_are_named(place: Place) -> None:
     """I11"""
     for use in (
         lambda b: b.read_object(PATH),
-        lambda b: b.map_ranges([RangeRead(BucketObject(PATH, 8192, '"x"'), 0, 8192)], joined),
+        lambda b: b.map_ranges([RangeRead(BucketObject(PATH, 8192, '"x"'), 0, 8192)], bytes),
     ):
         with pytest.raises(ObjectMissing, match=PATH):
             place.run(use)

@@ -17,7 +17,7 @@ from reattach.api.pgdata_path import (
 from reattach.pageserver.import_pgdata.bucket_object import BucketObject
 from reattach.pageserver.import_pgdata.errors import ObjectError, ObjectMissing
 from reattach.pageserver.import_pgdata.file_names import Database, parse_database
-from reattach.pageserver.import_pgdata.pgdata import read_listing
+from reattach.pageserver.import_pgdata.pgdata import PgData, read_listing
 from test_runner.unit.import_pgdata.listings import IGNORED, listings, obj, seeds
 
 MINIMAL = [
@@ -67,13 +67,22 @@ def test_slru_segments_are_hex_in_either_case() -> None:
     assert [parse_slru_segment(n) for n in ("", "0g", "100000000", "0000.old", " 0")] == [None] * 5
 
 
+def comparable(pgdata: PgData) -> tuple[object, ...]:
+    """Arrays have no equality of their own."""
+    databases = [
+        (database, files.relmap, files.segments.tolist(), files.sources)
+        for database, files in pgdata.databases.items()
+    ]
+    return databases, pgdata.slru, pgdata.control_file, pgdata.warnings
+
+
 @given(listings(), seeds)
 def test_order_of_the_listing_does_not_matter(objects: list[BucketObject], seed: int) -> None:
     """I1: the same contents mean the same."""
     first = read_listing(objects)
     random.Random(seed).shuffle(objects)
     second = read_listing(objects)
-    assert first == second
+    assert comparable(first) == comparable(second)
     assert [*first.databases] == [*second.databases] == sorted(first.databases)
     assert [*first.databases][-1] == Database(1664, 0), "shared relations come last"
 
@@ -168,7 +177,7 @@ def test_missing_control_file_or_shared_map(missing: int) -> None:
 def test_empty_segments_after_a_truncation_are_no_gap() -> None:
     truncated = [obj("pgdata/base/5/7", 9), obj("pgdata/base/5/7.1", 0), obj("pgdata/base/5/7.2", 0)]
     files = read_listing([*truncated, *MINIMAL]).databases[Database(1663, 5)]
-    assert [segment.blocks for segment in files.forks[7, 0]] == [9, 0, 0]
+    assert files.segments.tolist() == [[7, 0, 0, 9], [7, 0, 1, 0], [7, 0, 2, 0]]
 
 
 def test_nothing_at_all_misses_the_control_file() -> None:

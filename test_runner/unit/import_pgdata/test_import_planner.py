@@ -8,8 +8,8 @@ import struct
 import subprocess
 import sys
 import time
+from collections.abc import Iterable
 from itertools import pairwise
-from typing import Any
 
 import pytest
 from hypothesis import given
@@ -32,7 +32,7 @@ from reattach.pageserver.import_pgdata import values
 from reattach.pageserver.import_pgdata.bucket_object import BucketObject
 from reattach.pageserver.import_pgdata.file_names import Database
 from reattach.pageserver.import_pgdata.pgdata import read_listing
-from reattach.pageserver.import_pgdata.plan import Job, Plan, RelBlocks, SingleKey, SlruBlocks, Task
+from reattach.pageserver.import_pgdata.plan import Job, Plan, Task, Tasks
 from reattach.pageserver.import_pgdata.plan_hash import hash_jobs, plan_hash
 from reattach.pageserver.import_pgdata.planner import make_plan
 from test_runner.unit.api.strategies import keys, shards
@@ -69,20 +69,16 @@ def test_jobs_cover_all_keys_without_a_gap_and_tasks_ascend(
     assert plan.jobs[0].keys.start == KEY_MIN
     assert plan.jobs[-1].keys.end == KEY_MAX
     assert all(a.keys.end == b.keys.start for a, b in pairwise(plan.jobs))
-    ordered = [task.keys for task in tasks_of(plan)]
-    assert all(a.end <= b.start for a, b in pairwise(ordered))
+    assert all(a.end <= b.first for a, b in pairwise(tasks_of(plan)))
     for job in plan.jobs:
-        assert all(job.keys.start <= task.keys.start and task.keys.end <= job.keys.end for task in job.tasks)
+        assert all(job.keys.start <= task.first and task.end <= job.keys.end for task in job.tasks)
 
 
 def pages_of(task: Task, shard: ShardIdentity) -> int:
     """How many of a task's pages a shard keeps. A segment may be empty."""
-    keys = task.keys
-    if isinstance(task, RelBlocks):
-        return sum(end - first for first, end in shard.local_runs(keys))
-    if shard.is_disposable(keys.start):
-        return 0
-    return 1 if isinstance(task, SingleKey) else keys.end.field6 - keys.start.field6
+    if task.first.is_rel_block:
+        return sum(end - first for first, end in shard.local_runs(KeyRange(task.first, task.end)))
+    return 0 if shard.is_disposable(task.first) else task.length
 
 
 @given(listings(), shards, limits)
@@ -108,17 +104,15 @@ def test_shards_together_keep_every_block_once(objects: list[BucketObject], coun
     """I8: every block of every segment has a task on every shard that keeps some of it, SLRUs on shard 0."""
     for number in range(count):
         plan = plan_of(objects, ShardIdentity(number, count, stripe))
-        segments = {t.source for t in tasks_of(plan) if isinstance(t, RelBlocks)}
-        slru = {t.source for t in tasks_of(plan) if isinstance(t, SlruBlocks)}
+        written = {t.content for t in tasks_of(plan) if isinstance(t.content, BucketObject)}
         in_slru = [s for s in plan.sources if s.path.startswith(("pgdata/pg_xact", "pgdata/pg_multi"))]
-        assert slru == (set(in_slru) if number == 0 else set())
-        others = [s for s in plan.sources if not s.path.endswith(("pg_filenode.map", "pg_control"))]
-        assert segments == set(others) - set(in_slru)
+        others = {s for s in plan.sources if not s.path.endswith(("pg_filenode.map", "pg_control"))}
+        assert written == (others if number == 0 else others - set(in_slru))
 
 
 def test_a_limit_below_one_page_makes_an_empty_first_job() -> None:
     plan = plan_of(small(), ShardIdentity(), limit=1)
-    assert plan.jobs[0] == Job(KeyRange(KEY_MIN, KEY_MIN), ())
+    assert plan.jobs[0] == Job(KeyRange(KEY_MIN, KEY_MIN), Tasks.of([]))
     assert [len(job.tasks) for job in plan.jobs[1:4]] == [1, 1, 1]
 
 
@@ -139,28 +133,29 @@ def test_every_task_of_a_small_directory() -> None:
     by_path = {source.path: source for source in small()}
     size_key = 0xFFFFFFFF
     expected: list[Task] = [
-        SingleKey(DBDIR_KEY, struct.pack(">QII?II?", 2, 1663, 5, True, 1664, 0, True)),
-        SingleKey(Key(0, 1663, 5, 0, 0, 0), RELMAP),
-        SingleKey(Key(0, 1663, 5, 0, 0, 1), struct.pack(">QIBIB", 2, 16384, 0, 16384, 1)),
-        RelBlocks(rel.blocks(0, 2), by_path["pgdata/base/5/16384"]),
-        SingleKey(rel.size_key(), struct.pack("<Q", 2)),
-        RelBlocks(fsm.blocks(0, 3), by_path["pgdata/base/5/16384_fsm"]),
-        SingleKey(fsm.size_key(), struct.pack("<Q", 3)),
-        SingleKey(Key(0, 1664, 0, 0, 0, 0), RELMAP),
-        SingleKey(Key(0, 1664, 0, 0, 0, 1), bytes(8)),
-        SingleKey(Key(1, 0, 0, 0, 0, 0), struct.pack(">QI", 1, 0)),
-        SlruBlocks(KeyRange(Key(1, 0, 1, 0, 0, 0), Key(1, 0, 1, 0, 0, 1)), by_path["pgdata/pg_xact/0000"]),
-        SingleKey(Key(1, 0, 1, 0, 0, size_key), struct.pack("<I", 1)),
-        SingleKey(Key(1, 1, 0, 0, 0, 0), bytes(8)),
-        SingleKey(Key(1, 2, 0, 0, 0, 0), struct.pack(">QI", 1, 10)),
-        SlruBlocks(
-            KeyRange(Key(1, 2, 1, 10, 0, 0), Key(1, 2, 1, 10, 0, 0)),
+        Task(DBDIR_KEY, 1, struct.pack(">QII?II?", 2, 1663, 5, True, 1664, 0, True)),
+        Task(Key(0, 1663, 5, 0, 0, 0), 1, RELMAP),
+        Task(Key(0, 1663, 5, 0, 0, 1), 1, struct.pack(">QIBIB", 2, 16384, 0, 16384, 1)),
+        Task(rel.block(0), 2, by_path["pgdata/base/5/16384"]),
+        Task(rel.size_key(), 1, struct.pack("<Q", 2)),
+        Task(fsm.block(0), 3, by_path["pgdata/base/5/16384_fsm"]),
+        Task(fsm.size_key(), 1, struct.pack("<Q", 3)),
+        Task(Key(0, 1664, 0, 0, 0, 0), 1, RELMAP),
+        Task(Key(0, 1664, 0, 0, 0, 1), 1, bytes(8)),
+        Task(Key(1, 0, 0, 0, 0, 0), 1, struct.pack(">QI", 1, 0)),
+        Task(Key(1, 0, 1, 0, 0, 0), 1, by_path["pgdata/pg_xact/0000"]),
+        Task(Key(1, 0, 1, 0, 0, size_key), 1, struct.pack("<I", 1)),
+        Task(Key(1, 1, 0, 0, 0, 0), 1, bytes(8)),
+        Task(Key(1, 2, 0, 0, 0, 0), 1, struct.pack(">QI", 1, 10)),
+        Task(
+            Key(1, 2, 1, 10, 0, 0),
+            0,
             by_path["pgdata/pg_multixact/offsets/000A"],
         ),
-        SingleKey(Key(1, 2, 1, 10, 0, size_key), bytes(4)),
-        SingleKey(Key(2, 0, 0, 0, 0, 0), bytes(8)),
-        SingleKey(Key(3, 0, 0, 0, 0, 0), CONTROL_FILE.raw),
-        SingleKey(Key(3, 0, 0, 0, 0, 1), CONTROL_FILE.raw[40:128]),
+        Task(Key(1, 2, 1, 10, 0, size_key), 1, bytes(4)),
+        Task(Key(2, 0, 0, 0, 0, 0), 1, bytes(8)),
+        Task(Key(3, 0, 0, 0, 0, 0), 1, CONTROL_FILE.raw),
+        Task(Key(3, 0, 0, 0, 0, 1), 1, CONTROL_FILE.raw[40:128]),
     ]
     assert tasks_of(plan_of(small(), ShardIdentity())) == expected
 
@@ -173,10 +168,9 @@ def test_size_of_a_fork_counts_all_its_segments() -> None:
         obj("pgdata/base/5/9.2", 7),
     ]
     rel = RelTag(1663, 5, 9, 0)
-    tasks = {task.keys.start: task for task in tasks_of(plan_of(big, ShardIdentity()))}
-    size = tasks[rel.size_key()]
-    assert isinstance(size, SingleKey) and size.value == (2 * 131072 + 7).to_bytes(8, "little")
-    assert tasks[rel.block(262144)].keys == rel.blocks(262144, 262151)
+    tasks = {task.first: task for task in tasks_of(plan_of(big, ShardIdentity()))}
+    assert tasks[rel.size_key()].content == (2 * 131072 + 7).to_bytes(8, "little")
+    assert tasks[rel.block(262144)].length == 7
 
 
 @given(st.lists(st.tuples(st.integers(0, 2**32 - 1), st.integers(0, 3)), unique=True))
@@ -236,52 +230,51 @@ def test_the_hash_is_the_same_in_every_process() -> None:
     assert len(next(iter(outputs))) == 2
 
 
-def vector_job() -> Job:
-    blocks = RelTag(1663, 5, 16384, 0).blocks(0, 2)
-    slru = KeyRange(slru_block_key(SlruKind.CLOG, 0, 0), slru_block_key(SlruKind.CLOG, 0, 1))
-    return Job(
-        KeyRange(KEY_MIN, KEY_MAX),
-        (
-            SingleKey(DBDIR_KEY, bytes(17)),
-            RelBlocks(blocks, obj("pgdata/base/5/16384", 2)),
-            SlruBlocks(slru, obj("pgdata/pg_xact/0000", 1)),
-        ),
-    )
+VECTOR = (
+    Task(DBDIR_KEY, 1, bytes(17)),
+    Task(RelTag(1663, 5, 16384, 0).block(0), 2, obj("pgdata/base/5/16384", 2)),
+    Task(slru_block_key(SlruKind.CLOG, 0, 0), 1, obj("pgdata/pg_xact/0000", 1)),
+)
+
+
+def job_of(tasks: Iterable[Task]) -> Job:
+    return Job(KeyRange(KEY_MIN, KEY_MAX), Tasks.of(tasks))
 
 
 def test_hash_vector() -> None:
-    assert hash_jobs([vector_job()], Lsn(0x1500028), ShardIdentity()) == 0x4F9CCE18C695811B
+    assert hash_jobs([job_of(VECTOR)], Lsn(0x1500028), ShardIdentity()) == 0x4F9CCE18C695811B
 
 
 @given(keys, keys, st.integers(0, 2), st.data())
 def test_any_change_changes_the_hash(start: Key, end: Key, which: int, data: st.DataObject) -> None:
     """I1, I5: of a key range, a path, a value's length, a job's border, the LSN, the shard."""
-    job, lsn, shard = vector_job(), Lsn(0x1500028), ShardIdentity(0, 1)
+    job, lsn, shard = job_of(VECTOR), Lsn(0x1500028), ShardIdentity(0, 1)
     before = hash_jobs([job], lsn, shard)
     assert hash_jobs([job], lsn + 8, shard) != before
     assert hash_jobs([job], lsn, ShardIdentity(0, 2)) != before
     assert hash_jobs([job._replace(keys=KeyRange(start, end))], lsn, shard) != before
-    assert hash_jobs([job, Job(KeyRange(KEY_MAX, KEY_MAX), ())], lsn, shard) != before
-    tasks: list[Any] = list(job.tasks)
-    changed: Task
+    assert hash_jobs([job, Job(KeyRange(KEY_MAX, KEY_MAX), Tasks.of([]))], lsn, shard) != before
+    tasks = list(VECTOR)
+    task = tasks[which]
     if which == 0:
-        changed = SingleKey(DBDIR_KEY, bytes(data.draw(st.integers(0, 100).filter(lambda n: n != 17))))
+        task = task._replace(content=bytes(data.draw(st.integers(0, 100).filter(lambda n: n != 17))))
     elif data.draw(st.booleans()):
-        changed = tasks[which]._replace(keys=KeyRange(start, end))
+        length = data.draw(st.integers(0, 0xFFFFFFFF - start.field6))
+        task = task._replace(first=start, length=length)
     else:
         path = data.draw(st.text("abc/", min_size=1).map(lambda t: t.strip("/") or "a"))
-        changed = tasks[which]._replace(source=obj(path, 1))
-    tasks[which] = changed
-    assert hash_jobs([job._replace(tasks=tuple(tasks))], lsn, shard) != before
+        task = task._replace(content=obj(path, 1))
+    tasks[which] = task
+    assert hash_jobs([job_of(tasks)], lsn, shard) != before
 
 
 def test_values_sizes_and_stripes_alone_do_not_change_the_hash() -> None:
     """As documented: lengths of values count, not their bytes; the stripe size only moves borders."""
-    job, lsn = vector_job(), Lsn(0x1500028)
+    job, lsn = job_of(VECTOR), Lsn(0x1500028)
     before = hash_jobs([job], lsn, ShardIdentity(0, 1, 2048))
     assert hash_jobs([job], lsn, ShardIdentity(0, 1, 1)) == before
-    tasks = (SingleKey(DBDIR_KEY, b"x" * 17), *job.tasks[1:])
-    assert hash_jobs([job._replace(tasks=tasks)], lsn, ShardIdentity(0, 1, 2048)) == before
+    tasks = (Task(DBDIR_KEY, 1, b"x" * 17), *VECTOR[1:])
+    assert hash_jobs([job_of(tasks)], lsn, ShardIdentity(0, 1, 2048)) == before
 
 
 def test_the_plan_hash_sees_the_checkpoint_lsn() -> None:

@@ -43,7 +43,7 @@ class StatusBucket:
     async def list_directory(self, directory: str) -> list[BucketObject]:
         raise NotImplementedError
 
-    async def map_ranges(self, reads: Sequence[RangeRead], work: Callable[[list[Buffer]], T]) -> T:
+    async def map_ranges(self, reads: Sequence[RangeRead], work: Callable[[Buffer], T]) -> T:
         raise NotImplementedError
 
 

@@ -15,7 +15,7 @@ from reattach.api.key import Key
 from reattach.pageserver.layers import btree
 from reattach.pageserver.layers.btree_reader import BtreeReader
 from reattach.pageserver.layers.errors import LayerCorrupted
-from reattach.pageserver.layers.key_arrays import expand_runs
+from reattach.pageserver.layers.key_arrays import as_keys, expand_runs
 from test_runner.unit.api.strategies import keys
 
 NODE = 8192
@@ -199,7 +199,8 @@ def test_every_key_is_found_with_one_read_per_level(key_bytes: list[bytes], othe
 @given(st.data())
 def test_a_flipped_byte_is_noticed_or_the_order_still_holds(data: st.DataObject) -> None:
     """A changed key or offset between its neighbours is all that the tree alone cannot tell."""
-    keys_array = expand_runs([(Key(0, 1663, 5, 16384, 0, 0), 900), (Key(1, 0, 1, 0, 0, 5), 40)])
+    firsts = as_keys([Key(0, 1663, 5, 16384, 0, 0), Key(1, 0, 1, 0, 0, 5)])
+    keys_array = expand_runs(firsts, np.array([900, 40]))
     offsets = np.arange(8192, 8192 + 100 * len(keys_array), 100, dtype=np.uint64)
     blocks = btree.build(keys_array, offsets)
     block = data.draw(st.integers(0, len(blocks) - 1))

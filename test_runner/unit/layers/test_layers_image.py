@@ -10,6 +10,7 @@ from itertools import pairwise
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import numpy as np
 import pytest
 import zstandard
 from hypothesis import given, settings
@@ -31,11 +32,13 @@ from reattach.api.layer_name import LayerName
 from reattach.api.lsn import Lsn
 from reattach.api.shard import ShardIdentity
 from reattach.pageserver.layers import blobs, image_layer_reader
+from reattach.pageserver.layers.blobs import FramedBatch, frame
 from reattach.pageserver.layers.checksum import LayerChecksum, checksum_file, verify_file
 from reattach.pageserver.layers.compression import ImageCompression
 from reattach.pageserver.layers.errors import LayerCorrupted
 from reattach.pageserver.layers.image_layer_reader import ImageLayerReader, PageBatch
 from reattach.pageserver.layers.image_layer_writer import ImageLayerWriter, WrittenLayer
+from reattach.pageserver.layers.key_arrays import as_keys
 from test_runner.unit.api.strategies import shards
 
 TENANT = TenantId("11" * 16)
@@ -147,12 +150,17 @@ def test_pages_come_in_the_order_of_the_runs(
 @given(layer_parts(), compressions)
 def test_a_batch_is_what_its_items_are_one_by_one(parts: Parts, compression: ImageCompression) -> None:
     """I8: values and pages that are framed together, as those of many small relations are."""
-    items = [blobs.PageRun(*part) if part[0].is_rel_block else blobs.Value(*part) for part in parts]
-    alone = [blobs.frame([item], compression) for item in items]
-    batch = blobs.frame(items, compression)
+    alone = [framed([part], compression) for part in parts]
+    batch = framed(parts, compression)
     assert bytes(batch.data) == b"".join(each.data for each in alone)
     assert batch.sizes.tolist() == [size for each in alone for size in each.sizes.tolist()]
-    assert list(batch.runs) == [run for each in alone for run in each.runs]
+
+
+def framed(parts: Parts, compression: ImageCompression) -> FramedBatch:
+    counts = [len(value) // BLCKSZ if key.is_rel_block else 1 for key, value in parts]
+    values = {row: value for row, (key, value) in enumerate(parts) if not key.is_rel_block}
+    pages = b"".join(value for key, value in parts if key.is_rel_block)
+    return frame(as_keys(key for key, _ in parts), np.array(counts), values, pages, compression)
 
 
 @settings(max_examples=40)
