@@ -91,14 +91,14 @@ BREAKAGES = [
                 "            reached",
             ),
         ),
-        test="test_import_resume_checkpoint_is_durable and mock_s3",
+        test="test_import_resume_checkpoint_is_durable",
         says="I2 durable before told",
     ),
     Breakage(
         name="leave-layers-out-of-the-index",
         invariant="I2",
         edits=(Edit(UPLOADS, "        self._layers[name] = metadata\n", ""),),
-        test="test_import_resume_checkpoint_is_durable and mock_s3",
+        test="test_import_resume_checkpoint_is_durable",
         says="I2 durable before told",
     ),
     Breakage(
@@ -190,7 +190,7 @@ BREAKAGES = [
                 "            await self._notify(key, error)\n            await self._activate(row)\n",
             ),
         ),
-        test="test_import_resume_told_after_activation",
+        test=EXPLORED,
         says="I7 told",
     ),
     Breakage(

@@ -54,9 +54,6 @@ def pageserver_terminated(timeline: ImportTimeline) -> None:
     timeline.terminate().start()
 
 
-INTERRUPTIONS = [detach_by_policy, detach_by_attach_hook, pageserver_killed, pageserver_terminated]
-
-
 def ends_whole(
     timeline: ImportTimeline, stopped_at: ImportProgress | None = None, timeout: float = 60
 ) -> ImportRun:

@@ -26,33 +26,19 @@ from reattach.fixtures.row_checksums import RowChecksums, row_checksums
 pytestmark = pytest.mark.endpoint
 
 
-def imported(env: NeonEnv, bucket: ImportBucket, shard_count: int = 0) -> ImportTimeline:
-    timeline = env.start_import(bucket, shard_count=shard_count)
+def imported(env: NeonEnv, bucket: ImportBucket) -> ImportTimeline:
+    timeline = env.start_import(bucket)
     timeline.wait_done()
     return timeline
 
 
 @pytest.mark.every_pg_version
-@pytest.mark.parametrize("shard_count", [0, 3], ids=lambda count: f"{count}_shards")
-def test_answers_sql(neon_env_builder: NeonEnvBuilder, import_bucket: ImportBucket, shard_count: int) -> None:
-    env = neon_env_builder.init_start()
-    timeline = imported(env, import_bucket, shard_count)
-    with timeline.endpoint() as endpoint:
-        validate_import_from_vanilla_pg(endpoint, import_bucket.rows)
-    assert not endpoint.is_running()
-    # It started as after a clean shutdown: nothing was recovered.
-    assert not endpoint.log_contains("automatic recovery|PANIC")
-
-
-@pytest.mark.every_pg_version
-@pytest.mark.parametrize("shard_count", [0, 2], ids=lambda count: f"{count}_shards")
 def test_import_resume_has_every_row(
     neon_env_builder: NeonEnvBuilder,
     pg_datasets: DatasetCache,
     pg_bin: PgBin,
     bucket_server: BucketServer,
     test_output_dir: Path,
-    shard_count: int,
 ) -> None:
     """I8 as a server sees it: killed twice on the way, the import has all rows, and amcheck agrees."""
     dataset: Dataset[RowChecksums] = pg_datasets.get(
@@ -61,7 +47,7 @@ def test_import_resume_has_every_row(
     source = SourceCluster(dataset.pgdata, pg_bin.distribution.version, rows=0)
     bucket = S3ImportBucket.fill(source, bucket_server, "import", test_output_dir.name)
     env = neon_env_builder.init_start()
-    timeline = env.start_import(bucket, shard_count=shard_count, hold=after_job(5))
+    timeline = env.start_import(bucket, shard_count=3, hold=after_job(5))
     for job in (5, 9):
         timeline.wait_at(after_job(job))
         timeline.restart_killed(hold=after_job(9) if job == 5 else None)
@@ -93,12 +79,15 @@ def _rows_and_checksums(postgres: VanillaPostgres) -> RowChecksums:
 
 
 @pytest.mark.every_pg_version
-def test_amcheck_finds_nothing_until_something_is_wrong(
+def test_answers_sql_and_amcheck_finds_nothing_until_something_is_wrong(
     neon_env_builder: NeonEnvBuilder, import_bucket: ImportBucket
 ) -> None:
     env = neon_env_builder.init_start()
     timeline = imported(env, import_bucket)
     with timeline.endpoint() as endpoint:
+        validate_import_from_vanilla_pg(endpoint, import_bucket.rows)
+        # It started as after a clean shutdown: nothing was recovered.
+        assert not endpoint.log_contains("automatic recovery|PANIC")
         if endpoint.amcheck_missing is not None:
             pytest.skip(endpoint.amcheck_missing)
         endpoint.pg_amcheck(heapallindexed=True)
@@ -116,6 +105,7 @@ def test_amcheck_finds_nothing_until_something_is_wrong(
         )
         with pytest.raises(CommandFailed, match="lacks matching index tuple"):
             endpoint.pg_amcheck(heapallindexed=True)
+    assert not endpoint.is_running()
 
 
 def test_writes_stay_in_the_endpoint(neon_env_builder: NeonEnvBuilder, import_bucket: ImportBucket) -> None:

@@ -12,12 +12,12 @@ from reattach.fixtures.imports.bucket import ImportBucket
 from reattach.fixtures.imports.handle import after_job
 from reattach.fixtures.neon_fixtures import NeonEnvBuilder
 from test_runner.regress.interruptions import (
-    INTERRUPTIONS,
     Interruption,
     detach_by_attach_hook,
     detach_by_policy,
     ends_whole,
     pageserver_killed,
+    pageserver_terminated,
     stopped_import,
 )
 
@@ -25,11 +25,10 @@ from test_runner.regress.interruptions import (
 @pytest.mark.parametrize(
     ("interrupt", "shard_count"),
     [
-        *((interrupt, 0) for interrupt in INTERRUPTIONS),
-        (detach_by_policy, 2),
+        (pageserver_killed, 0),
+        (detach_by_policy, 0),
         (detach_by_attach_hook, 4),
-        (pageserver_killed, 4),
-        (pageserver_killed, 8),
+        (pageserver_terminated, 8),
     ],
     ids=lambda value: f"{value}_shards" if isinstance(value, int) else value.__name__,
 )

@@ -2,42 +2,31 @@
 
 from __future__ import annotations
 
-import pytest
 import requests
 
 from reattach.api import codec
 from reattach.api.import_status import Done, Error, InProgress, ShardImportProgress
 from reattach.api.upcall import PutImportStatusRequest
 from reattach.fixtures.imports.bucket import ImportBucket
-from reattach.fixtures.imports.handle import ImportTimeline, Point, after_job
-from reattach.fixtures.imports.run import ImportProgress
+from reattach.fixtures.imports.handle import after_job
 from reattach.fixtures.neon_fixtures import NeonEnvBuilder
 from test_runner.regress.interruptions import JOB_SIZE, ends_whole, stopped_import
 
-
-def interrupt_after(timeline: ImportTimeline, job: int, then_hold: Point | None) -> ImportProgress:
-    """Waits until every shard has taken `job`, and kills its pageserver. Returns what was recorded."""
-    timeline.wait_at(after_job(job))
-    stopped_at = timeline.progress()
-    timeline.restart_killed(hold=then_hold)
-    return stopped_at
+STOPS = (5, 6, 6, 9, 13, 17, 21)
+"""Jobs, of twenty-four. The second pass and the third are cut short before a checkpoint of their own."""
 
 
-@pytest.mark.parametrize("stops", [(6, 10, 18), (6, 7, 7)], ids=str)
-def test_import_resume_again(
-    neon_env_builder: NeonEnvBuilder,
-    import_bucket: ImportBucket,
-    stops: tuple[int, ...],
-) -> None:
-    """I3, I5: progress never falls, and every resume begins after the highest job recorded so far.
-
-    (6, 7, 7) cuts the second pass short before it reaches a checkpoint of its own.
+def test_import_resume_again(neon_env_builder: NeonEnvBuilder, import_bucket: ImportBucket) -> None:
+    """I3, I5, I10: cut short after a few jobs again and again, it comes to its end: progress never falls, and
+    every resume begins after the highest job recorded so far.
     """
-    timeline = stopped_import(neon_env_builder, import_bucket, after_job(stops[0]))
+    timeline = stopped_import(neon_env_builder, import_bucket, after_job(STOPS[0]), concurrency=2)
 
     recorded = 0
-    for stop, following in zip(stops, (*stops[1:], None), strict=True):
-        stopped_at = interrupt_after(timeline, stop, None if following is None else after_job(following))
+    for stop, following in zip(STOPS, (*STOPS[1:], None), strict=True):
+        timeline.wait_at(after_job(stop))
+        stopped_at = timeline.progress()
+        timeline.restart_killed(hold=None if following is None else after_job(following))
         assert stopped_at[0].completed == stop - stop % 4, (
             f"I3 forward only: {stopped_at[0].completed} is recorded after job {stop} was taken, "
             f"expected {stop - stop % 4}; {recorded} was recorded at the stop before"
@@ -45,7 +34,7 @@ def test_import_resume_again(
         recorded = stopped_at[0].completed
 
     run = ends_whole(timeline, stopped_at)
-    assert run.shards[0].interruptions == len(stops)
+    assert run.shards[0].interruptions == len(STOPS)
 
 
 def test_import_resume_refuses_a_stale_generation(
@@ -76,21 +65,3 @@ def test_import_resume_refuses_a_stale_generation(
     timeline.release(after_job(10))
     run = ends_whole(timeline)
     assert run.shards[0].resumed_from == 4
-
-
-def test_import_resume_converges_when_interrupted_faster_than_a_pass(
-    neon_env_builder: NeonEnvBuilder, import_bucket: ImportBucket
-) -> None:
-    """I10: an import that is cut short five jobs after every resume ends all the same."""
-    timeline = stopped_import(neon_env_builder, import_bucket, after_job(5), concurrency=2)
-    jobs, stop = timeline.run().jobs, 5
-    while stop + 4 <= jobs:
-        timeline.restart_killed(hold=after_job(stop + 4))
-        stop += 4
-        timeline.wait_at(after_job(stop))
-        assert timeline.progress()[0].completed == stop - 1
-    timeline.kill().start()
-
-    run = ends_whole(timeline)
-    assert run.interruptions == (jobs - 1) // 4
-    assert run.ran_twice <= 4 * run.interruptions
