@@ -18,6 +18,7 @@ TESTS = """
 import os
 import socket
 import pytest
+from urllib3 import Retry
 from reattach.fixtures.imports.handle import after_job
 from reattach.fixtures.neon_fixtures import PageserverImportConfig
 
@@ -32,7 +33,7 @@ def test_down(neon_simple_env, import_bucket):
     timeline = neon_simple_env.start_import(import_bucket, hold=after_job(3))
     timeline.wait_at(after_job(3))
     timeline.kill()
-    neon_simple_env.pageserver.http_client().tenant_list()
+    neon_simple_env.pageserver.http_client(retries=Retry(0)).tenant_list()
 
 
 def test_down_while_waiting(neon_simple_env, import_bucket):
@@ -54,7 +55,7 @@ def test_not_uploaded(neon_simple_env, import_bucket):
     timeline.wait_done(timeout=2)
 
 
-@pytest.mark.timeout(10, func_only=True)
+@pytest.mark.timeout(5, func_only=True)
 def test_out_of_time(neon_simple_env, import_bucket):
     timeline = neon_simple_env.start_import(import_bucket, hold=after_job(3), shard_count=2)
     timeline.wait_at(after_job(3))
@@ -156,7 +157,7 @@ CAUSES = {
     "test_down_while_waiting": f"{DOWN}{NOT_ENDED}",
     "test_held": f"{HELD}{NOT_ENDED}",
     "test_not_uploaded": r"^E   InvariantViolated: I10 alive: .*status/pgdata",
-    "test_out_of_time": rf"{HELD}E   Failed: Timeout \(>10\.0s\).*\n"
+    "test_out_of_time": rf"{HELD}E   Failed: Timeout \(>5\.0s\).*\n"
     f"E   while waiting for {NOT_TOLD}; last seen: .* not told yet",
     "test_log_error": "^E   EnvironmentFailure: pageserver_1: unexpected log line: .*page 7 of the moon",
     "test_died": r"^E   ProcessDied: pageserver_1 \(pid \d+\) was killed by SIGKILL though nobody stopped it",
@@ -168,7 +169,7 @@ CAUSES = {
 
 OWN_LINES = {
     "test_wrong_expectation": "    assert timeline.run().interruptions == 3",
-    "test_down": "    neon_simple_env.pageserver.http_client().tenant_list()",
+    "test_down": "    neon_simple_env.pageserver.http_client(retries=Retry(0)).tenant_list()",
     "test_down_while_waiting": "    timeline.wait_done(timeout=1)",
     "test_held": "    timeline.wait_done(timeout=1)",
     "test_not_uploaded": "    timeline.wait_done(timeout=2)",

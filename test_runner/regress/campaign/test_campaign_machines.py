@@ -108,7 +108,7 @@ def test_on_this_machine(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_killed_it_goes_on(machines: Machines, tmp_path: Path) -> None:
     """kill -9 of a worker, the client, the scheduler: nothing is lost, nothing twice, nobody left."""
-    plans, results = 600, tmp_path / "results.sqlite"
+    plans, results = 300, tmp_path / "results.sqlite"
     machines.start(2)
     arguments = [
         *options(tmp_path, "right", plans),
@@ -130,19 +130,21 @@ def test_killed_it_goes_on(machines: Machines, tmp_path: Path) -> None:
         wait_for(come, what=f"{count} runs are kept", timeout=ALL_SECONDS)
 
     running = client()
-    until(100, running)
-    before = benches(tmp_path)
+    until(30, running)
+    place = str(tmp_path / "machines" / "worker_0")
+
+    def mine() -> list[psutil.Process] | None:
+        return [bench for bench in benches(tmp_path) if place in " ".join(command_of(bench))] or None
+
+    bench = wait_for(mine, what="the first worker to work", timeout=END_SECONDS)
     machines.kill_worker(0)
-    mine = [
-        bench for bench in before if str(tmp_path / "machines" / "worker_0") in " ".join(command_of(bench))
-    ]
-    assert len(mine) == 1
-    assert not psutil.wait_procs(mine, timeout=END_SECONDS)[1]
-    until(200, running)
+    assert len(bench) == 1
+    assert not psutil.wait_procs(bench, timeout=END_SECONDS)[1]
+    until(60, running)
     running.kill()
     running.wait(10)
     running = client()
-    until(300, running)
+    until(100, running)
     machines.kill_scheduler()
     machines.restart()
     until(plans, running)

@@ -108,7 +108,8 @@ def test_faults_and_kill_9_of_the_command(cloud: ByHand) -> None:
     added = cloud.run("faults", "s3", "status", "status=503", "--operation", "GetObject", "--times", "3")
     assert added.stdout == "s3-1: Status(status=503) on GetObject times=3\n"
     cloud.run("faults", "s3", "delay", "seconds=0.01", "--key", "no such key")
-    at = cloud.run("faults", "at", "pageserver_1 > s3: put index*", "before", "kill pageserver_1")
+    # The first belongs to the creation, which would be waited for.
+    at = cloud.run("faults", "at", "pageserver_1 > s3: put index* #2", "before", "kill pageserver_1")
     assert at.returncode == 0, at.stdout
     unknown = cloud.run("faults", "at", "pageserver_1 > s3: put index*", "before", "kil pageserver_1")
     assert unknown.returncode == 1 and "did you mean 'kill'?" in unknown.stdout

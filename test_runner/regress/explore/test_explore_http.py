@@ -114,7 +114,7 @@ def test_on_the_command_line(shop: Path) -> None:
     """
     shutil.copy(ORDERS, shop.parent)
     job = shlex.join([sys.executable, ORDERS.name, "{http}", "without_key"])
-    arguments = ["--command", job, "--http", "shop.py", "--fault", "network"]
+    arguments = ["--command", job, "--http", "shop.py", "--fault", "network", "--failures", "1"]
     explored = run_cli("explore", *arguments, "--output", "out", cwd=shop.parent)
     assert explored.returncode == 1, explored.stdout + explored.stderr
     assert "after: lose answer" in explored.stdout

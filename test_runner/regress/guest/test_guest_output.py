@@ -26,13 +26,11 @@ def put_precious(folder: Path) -> Path:
     return folder / "golden.csv"
 
 
-@pytest.mark.parametrize("test", [PLAIN, WRITES], ids=["plain", "with a folder"])
 @pytest.mark.parametrize(("folder", "test_output"), PLACES)
-def test_a_tests_folder_that_is_the_users(
-    project: Project, folder: str, test_output: str | None, test: str
-) -> None:
+def test_a_tests_folder_that_is_the_users(project: Project, folder: str, test_output: str | None) -> None:
+    """A test that makes no folder makes none anywhere: see `test_a_plain_test_pays_for_nothing`."""
     golden = put_precious(project.root / folder)
-    project.write(test_it=test).pytest(env={"TEST_OUTPUT": test_output}).assert_passed(1)
+    project.write(test_it=WRITES).pytest(env={"TEST_OUTPUT": test_output}).assert_passed(1)
     assert golden.read_text() == "precious"
 
 

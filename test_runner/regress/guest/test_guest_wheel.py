@@ -54,9 +54,8 @@ def test_the_wheel_in_a_foreign_project(tmp_path: Path) -> None:
     project = tmp_path / "my project"
     project.mkdir()
     (project / "test_it.py").write_text(TESTS)
-    for options in ([], ["-n", "2"]):
-        done = run(python, "-m", "pytest", "-q", "-p", "no:cacheprovider", *options, cwd=project)
-        assert "3 passed" in done, done
+    done = run(python, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-n", "1", cwd=project)
+    assert "3 passed" in done, done
     assert run(str(home / "bin" / "reattach"), "--help").startswith("Usage: reattach")
 
 
