@@ -57,7 +57,7 @@ def local(lab: Lab) -> Iterator[Result]:
     data = DataFactory(lab)
     for size in _quick(lab, _SIZES):
         bucket = data.relations([size])
-        with lab.environment(_engine_defaults) as env:
+        with lab.environment(_directories) as env:
             rounds = [
                 (*_imports(env, bucket), timed_copy(bucket.directory, lab.path("copy"), lab.launcher))
                 for _ in _rounds(lab, size)
@@ -86,7 +86,7 @@ def hardly_compresses(lab: Lab) -> Iterator[Result]:
     """A table of random UUIDs: local against `cp -r`, and from S3 to S3 against GET and PUT."""
     size = (64 if lab.quick else 540) * MIB
     directory = DataFactory(lab).random_uuids(size)
-    with lab.environment(_engine_defaults) as env:
+    with lab.environment(_directories) as env:
         rounds = [
             (*_imports(env, directory), timed_copy(directory.directory, lab.path("copy"), lab.launcher))
             for _ in lab.runs(LARGE_RUNS)
@@ -116,9 +116,9 @@ def real(lab: Lab) -> Iterator[Result]:
         bucket = data.relations([size])
         pairs = []
         for _ in lab.runs(LARGE_RUNS):
-            with lab.environment(_engine_defaults, builtin=True) as env:
+            with lab.environment(_directories, builtin=True) as env:
                 ours = _import_seconds(env, bucket)
-            with lab.environment(_engine_defaults) as env:
+            with lab.environment(_directories) as env:
                 pairs.append((ours, _import_seconds(env, bucket)))
         (row,) = _against("real pageserver", pairs)
         what = f"import local, {size // MIB} MiB, against the real pageserver"
@@ -164,21 +164,26 @@ def small_files(lab: Lab) -> list[Result]:
     data = DataFactory(lab)
     count = 2048 if lab.quick else _SMALL_FILES
     many, one = data.relations([PAGE] * count), data.relations([PAGE * count])
-    with lab.environment(_engine_defaults) as env:
+    with lab.environment(_directories) as env:
         pairs = [(_import_seconds(env, many), _import_seconds(env, one)) for _ in lab.runs(GROWTH_RUNS)]
     from_many, from_one = (tuple(count / seconds for seconds in each) for each in zip(*pairs, strict=True))
     subject, yardstick = Side(f"{count:,} files", "/s", from_many), Side("1 file", "/s", from_one)
     return [as_fast_as("pages from small files", subject, yardstick)]
 
 
-def _engine_defaults(builder: NeonEnvBuilder) -> None:
-    """Jobs as large as a pageserver makes them when nobody asks for small ones."""
-    builder.pageserver_config_override = lambda config: config.pop("timeline_import_config")
+def _directories(builder: NeonEnvBuilder) -> None:
+    """From a directory to a directory, with jobs as large as a pageserver makes them by default."""
+    _default_jobs(builder)
+    builder.enable_pageserver_remote_storage(RemoteStorageKind.LOCAL_FS)
 
 
 def _remote_in_s3(builder: NeonEnvBuilder) -> None:
-    _engine_defaults(builder)
+    _default_jobs(builder)
     builder.enable_pageserver_remote_storage(RemoteStorageKind.MOCK_S3)
+
+
+def _default_jobs(builder: NeonEnvBuilder) -> None:
+    builder.pageserver_config_override = lambda config: config.pop("timeline_import_config")
 
 
 def _import_seconds(env: NeonEnv, bucket: ImportBucket, shards: int = 1) -> float:
@@ -257,7 +262,7 @@ def _growth(
     A round imports them all, so that steps are compared that were measured at about the same time. The first
     does not count: it finds a young process, and files that nobody has read.
     """
-    with lab.environment(_engine_defaults) as env:
+    with lab.environment(_directories) as env:
         rounds = [
             [_import_seconds(env, bucket) for bucket in buckets.values()]
             for _ in range(1 + len(lab.runs(GROWTH_RUNS)))
