@@ -140,11 +140,11 @@ def test_killed_it_goes_on(machines: Machines, tmp_path: Path) -> None:
     machines.kill_worker(0)
     assert len(bench) == 1
     assert not psutil.wait_procs(bench, timeout=END_SECONDS)[1]
-    until(60, running)
+    until(kept(results) + 30, running)
     running.kill()
     running.wait(10)
     running = client()
-    until(100, running)
+    until(kept(results) + 30, running)
     machines.kill_scheduler()
     machines.restart()
     until(plans, running)

@@ -35,7 +35,7 @@ def digests(names: list[str]) -> list[str]:
 
 def test_each_plan_has_a_line_of_its_own_in_junit(project: pytest.Pytester) -> None:
     project.makepyfile(EXPLORED.format(bug="checkpoint first"))
-    result = project.runpytest_subprocess("--junitxml=junit.xml")
+    result = project.runpytest_subprocess("--junitxml=junit.xml", "-W", "error::pytest.PytestWarning")
     assert result.ret == pytest.ExitCode.TESTS_FAILED
     cases = {c.get("name"): c for c in ElementTree.parse(project.path / "junit.xml").iter("testcase")}
     plans = {name: case for name, case in cases.items() if name is not None and "plan_" in name}

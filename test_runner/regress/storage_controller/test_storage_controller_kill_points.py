@@ -252,16 +252,14 @@ def kill_at(points: Supervised, point: str, actions: str, action: Callable[[Supe
 @pytest.mark.parametrize(
     "point", [p for p in ALL_POINTS if not any(p in (before(w), after(w)) for w in AT_START)]
 )
-def test_killed_at(points: Supervised, point: str, record_property: Callable[[str, object], None]) -> None:
+def test_killed_at(points: Supervised, point: str, request: pytest.FixtureRequest) -> None:
     """I10, I7: killed -9 there, started again; the import that was under way ends."""
     kill_at(points, point, "exit", scenario(point))
-    record_property("kill point", f"{point}: reached")
+    request.node.user_properties.append(("kill point", f"{point}: reached"))
 
 
 @pytest.mark.parametrize("point", [name(write) for write in AT_START for name in (before, after)])
-def test_killed_while_starting(
-    points: Supervised, point: str, record_property: Callable[[str, object], None]
-) -> None:
+def test_killed_while_starting(points: Supervised, point: str, request: pytest.FixtureRequest) -> None:
     """I10: killed -9 in the middle of its start, which then begins again."""
     points.begin()
     points.cloud.environment["FAILPOINTS"] = f"{point}=exit"
@@ -269,7 +267,7 @@ def test_killed_while_starting(
     points.end()
     assert points.cloud.deaths == 1
     assert f"Exit requested by failpoint {point}" in points.cloud.log
-    record_property("kill point", f"{point}: reached")
+    request.node.user_properties.append(("kill point", f"{point}: reached"))
 
 
 @pytest.mark.parametrize("moment", [before, after], ids=["before", "after"])
@@ -278,7 +276,7 @@ def test_killed_at_each_step_of_a_migration(
     points: Supervised,
     number: int,
     moment: Callable[[Call], str],
-    record_property: Callable[[str, object], None],
+    request: pytest.FixtureRequest,
 ) -> None:
     """I10: at each of the location changes, in order."""
     points.begin()
@@ -287,4 +285,4 @@ def test_killed_at_each_step_of_a_migration(
     points.migrate()
     points.cloud.until(lambda: points.cloud.deaths == 1, "the controller to die and to come back")
     points.end()
-    record_property("kill point", f"{point} number {number} of a migration: reached")
+    request.node.user_properties.append(("kill point", f"{point} number {number} of a migration: reached"))
