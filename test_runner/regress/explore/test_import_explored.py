@@ -4,10 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from reattach.fixtures.explore.plugin import DidNotSurvive, Exploration, Replay
+import pytest
+
+from reattach.fixtures.explore.plugin import DidNotSurvive, Exploration, Replay, workers
 from reattach.fixtures.skips import xfail_on_real
 from reattach.fixtures.subjects.neon.plugin import MakeImport
 from reattach.fixtures.subjects.port import Subject
+
+SECONDS = 12
+"""Of all workers together."""
 
 _FOUND = "a timeline whose controller died before it had a row is answered with 429 and 404 again and again"
 
@@ -18,9 +23,11 @@ _FOUND = "a timeline whose controller died before it had a row is answered with 
     raises=DidNotSurvive,
     run=False,
 )
-def test_import_resume_explored(explore: Callable[[Subject], Exploration], neon_import: MakeImport) -> None:
+def test_import_resume_explored(
+    explore: Callable[[Subject], Exploration], neon_import: MakeImport, pytestconfig: pytest.Config
+) -> None:
     """I10: whatever crash point is tried in so many seconds, the import comes to its end, whole."""
-    explore(neon_import()).assert_survives_every_crash(budget=12)
+    explore(neon_import()).assert_survives_every_crash(budget=SECONDS / workers(pytestconfig))
 
 
 @xfail_on_real("pageserver", "storage_controller", reason=_FOUND, raises=DidNotSurvive)
