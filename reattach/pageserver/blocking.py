@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from functools import cache, partial
+from functools import cache
 from typing import ParamSpec, TypeVar
 
-from reattach.runtime.tasks import shielded, started
+from reattach.runtime.tasks import from_thread
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -22,17 +21,5 @@ def _pool() -> ThreadPoolExecutor:
 
 
 async def run_blocking(work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-    """Runs `work` in a thread. If the caller is cancelled, waits for the thread before giving way.
-
-    So a task that has ended has no thread left that could still touch its files.
-    """
-    future = started(asyncio.get_running_loop().run_in_executor(_pool(), partial(work, *args, **kwargs)))
-    try:
-        return await shielded(future)
-    except asyncio.CancelledError:
-        while not future.done():
-            try:
-                await asyncio.wait([future])
-            except asyncio.CancelledError:
-                continue
-        raise
+    """Runs `work` in a thread. When cancelled, returns only after the work has ended."""
+    return await from_thread(_pool().submit(work, *args, **kwargs))

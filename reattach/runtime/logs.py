@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from functools import lru_cache
 
 _span: ContextVar[str] = ContextVar("span", default="")
 
@@ -31,14 +32,21 @@ def span(name: str, **fields: object) -> Iterator[None]:
 
 class _Formatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
-        seconds = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created))
+        seconds = _seconds(int(record.created))
         level = _LEVELS.get(record.levelname, record.levelname)
-        message = record.getMessage().translate(_CONTROLS)
+        message = record.getMessage()
+        if not message.isprintable():
+            message = message.translate(_CONTROLS)
         if record.exc_info:
             message = f"{message}\n{self.formatException(record.exc_info)}"
         where = _span.get()
         prefix = f"{where}: " if where else ""
         return f"{seconds}.{int(record.msecs * 1000):06d}Z {level:>5} {prefix}{message}"
+
+
+@lru_cache(maxsize=1)
+def _seconds(unix_time: int) -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(unix_time))
 
 
 def start_logging(level: int = logging.INFO) -> None:
@@ -48,7 +56,8 @@ def start_logging(level: int = logging.INFO) -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level)
-    # What no line shows need not be asked of the system for each of them.
+    # What no line shows need not be asked of the system, or of the stack, for each of them.
+    logging._srcfile = None
     logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
     if sys.version_info >= (3, 12):
         logging.logAsyncioTasks = False

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable
+from concurrent.futures import Future
+from contextlib import suppress
 from typing import TypeVar
 
 log = logging.getLogger(__name__)
@@ -26,6 +28,23 @@ async def shielded(future: asyncio.Future[T]) -> T:
     except asyncio.CancelledError:
         if not future.done():
             future.add_done_callback(_report)
+        raise
+
+
+async def from_thread(submitted: Future[T]) -> T:
+    """What a thread was given to do. If the caller is cancelled, waits for its end before giving way.
+
+    So a task that has ended has no thread left that could still touch what it works on.
+    """
+    try:
+        return await asyncio.wrap_future(submitted)
+    except asyncio.CancelledError:
+        # What has not begun never will; what has cannot be stopped.
+        rest = started(asyncio.wrap_future(submitted))
+        rest.add_done_callback(_report)
+        while not rest.done():
+            with suppress(asyncio.CancelledError):
+                await asyncio.wait([rest])
         raise
 
 

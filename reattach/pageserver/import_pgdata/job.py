@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import itertools
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from typing import TypeVar
 
 import numpy as np
 
@@ -22,7 +24,7 @@ from reattach.pageserver.import_pgdata.local_trouble import despite_local_troubl
 from reattach.pageserver.import_pgdata.page_checksums import first_bad_page
 from reattach.pageserver.import_pgdata.plan import Job
 from reattach.pageserver.import_pgdata.target import ImportTarget
-from reattach.pageserver.import_pgdata.tasks import cpu_threads, in_thread, io_threads, task_group
+from reattach.pageserver.import_pgdata.tasks import in_thread, io_threads, task_group
 from reattach.pageserver.layers.blobs import Buffer, FramedBatch, frame
 from reattach.pageserver.layers.image_layer_writer import ImageLayerWriter, WrittenLayer
 from reattach.pageserver.layers.key_arrays import blocks_of, expand_runs
@@ -31,6 +33,7 @@ READ_AHEAD_BATCHES = 6
 """Batches of one job that may be on their way at a time."""
 
 _EXTRA_RANGES = 4
+T = TypeVar("T")
 _temp_numbers = itertools.count(1)
 
 
@@ -98,27 +101,29 @@ class JobRunner:
         # Batches are read and compressed side by side, and written in order.
         ahead: deque[tuple[asyncio.Task[FramedBatch], int]] = deque()
 
-        async def write_oldest() -> None:
+        async def write_oldest(write: Callable[[FramedBatch], T]) -> T:
             task, size = ahead[0]
-            await in_thread(io_threads(), writer.append, await task)
+            result = await in_thread(io_threads(), write, await task)
             ahead.popleft()
             self.budget.release(size)
+            return result
 
         try:
             async with task_group() as group:
                 for batch in make_batches(job, self.target.shard, self.config.import_job_max_byte_range_size):
                     if len(ahead) == READ_AHEAD_BATCHES:
-                        await write_oldest()
+                        await write_oldest(writer.append)
                     while not self.budget.try_acquire(batch.size):
                         if ahead:
-                            await write_oldest()
+                            await write_oldest(writer.append)
                         else:
                             await self.budget.acquire(batch.size)
                             break
                     ahead.append((group.create_task(self._load(batch)), batch.size))
-                while ahead:
-                    await write_oldest()
-            return None if writer.is_empty else await in_thread(cpu_threads(), writer.finish)
+                while len(ahead) > 1:
+                    await write_oldest(writer.append)
+                # Most layers of small imports have one batch, and a thread is asked once for it.
+                return await write_oldest(writer.finish_with) if ahead else None
         finally:
             writer.discard()
             for _, size in ahead:

@@ -7,10 +7,10 @@ import functools
 import os
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 
-from reattach.runtime.tasks import shielded, started
+from reattach.runtime.tasks import from_thread
 
 T = TypeVar("T")
 
@@ -53,14 +53,4 @@ def io_threads() -> ThreadPoolExecutor:
 
 async def in_thread(threads: ThreadPoolExecutor, work: Callable[..., T], *args: Any) -> T:
     """Runs `work` in one of the threads. When cancelled, returns only after the work has ended."""
-    submitted = threads.submit(work, *args)
-    result = started(asyncio.wrap_future(submitted))
-    try:
-        return await shielded(result)
-    except asyncio.CancelledError:
-        # Work that has begun cannot be stopped, and its caller may be about to take away what it works on.
-        submitted.cancel()
-        while not result.done():
-            with suppress(asyncio.CancelledError):
-                await asyncio.wait([result])
-        raise
+    return await from_thread(threads.submit(work, *args))

@@ -83,6 +83,11 @@ class ImageLayerWriter:
             self._batches.append((batch.firsts, batch.counts, batch.sizes))
             self._write(batch.data)
 
+    def finish_with(self, batch: FramedBatch) -> WrittenLayer:
+        """`append`, then `finish`."""
+        self.append(batch)
+        return self.finish()
+
     def finish(self) -> WrittenLayer:
         """Writes index and summary and closes the file. At least one value must have been written."""
         if self.is_empty:
