@@ -37,6 +37,9 @@ _MAY_PASS = frozenset(
 )
 """Shortages. What else a file system refuses seldom changes by itself."""
 
+_OPEN_FLAGS = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK
+"""Without waiting for a writer, should it have become a pipe."""
+
 _MANY_READS = 16
 _many_reads = threading.Lock()
 """Held while many small files are read: each of their system calls lets go of the interpreter's lock, and two
@@ -52,6 +55,7 @@ class LocalBucket:
             self._root.mkdir(parents=True, exist_ok=True)
         except OSError as e:
             raise ImportFailed(f"{self._root}: {e.strerror}") from e
+        self._prefix = f"{self._root}/"
         self._on_bytes = on_bytes
 
     async def list_tree(self, prefix: str) -> list[BucketObject]:
@@ -116,8 +120,7 @@ class LocalBucket:
 
     def _open(self, path: str) -> int:
         try:
-            # Without waiting for a writer, should it have become a pipe.
-            return os.open(f"{self._root}/{path}", os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+            return os.open(f"{self._prefix}{path}", _OPEN_FLAGS)
         except (FileNotFoundError, NotADirectoryError):
             raise ObjectMissing(path) from None
 
@@ -195,17 +198,16 @@ def _version(found: os.stat_result) -> str:
 def _read_into(fd: int, read: RangeRead, room: memoryview) -> None:
     """The range of an open file, which must be the listed one when all is read."""
     path, version = read.source.path, read.source.version
-    position, missing = read.start, room
+    done, size = 0, len(room)
     try:
-        while missing and (count := os.preadv(fd, [missing], position)):
-            position += count
-            missing = missing[count:]
+        while done < size and (count := os.preadv(fd, [room[done:]], read.start + done)):
+            done += count
     finally:
         # What is no file seldom can be read at a position, and this says it better.
         found = os.fstat(fd)
         if not stat.S_ISREG(found.st_mode):
             raise ObjectError(path, f"{_kind(found.st_mode)}, not a file")
-    if missing or _version(found) != version:
+    if done < size or _version(found) != version:
         raise ObjectChanged(path, f"changed after it was listed ({version}, now {_version(found)})")
 
 

@@ -32,12 +32,6 @@ class Database(NamedTuple):
 GLOBAL = Database(GLOBALTABLESPACE_OID, 0)
 
 
-def split_path(path: str) -> tuple[str, str]:
-    """The directory, ending with a slash, and the name in it."""
-    directory, slash, name = path.rpartition("/")
-    return directory + slash, name
-
-
 def parse_database(directory: str) -> Database | None:
     """The database whose directory it is, None for any other directory."""
     if directory == GLOBAL.directory:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import chain, pairwise
 from operator import attrgetter
 from typing import NamedTuple, TypeAlias
 
@@ -95,8 +95,8 @@ def read_listing(objects: Iterable[BucketObject]) -> PgData:
     """Sorts out the objects of a data directory, in whatever order they are listed. Raises ObjectError."""
     directories: dict[str, Files] = {}
     for source in objects:
-        directory, name = file_names.split_path(source.path)
-        directories.setdefault(directory, []).append((name, source))
+        directory, slash, name = source.path.rpartition("/")
+        directories.setdefault(directory + slash, []).append((name, source))
     in_databases: dict[Database, Files] = {GLOBAL: []}
     in_slru: dict[SlruKind, Files] = {kind: [] for kind in SlruKind}
     others: list[BucketObject] = []
@@ -121,19 +121,22 @@ def read_listing(objects: Iterable[BucketObject]) -> PgData:
 
 def _database(database: Database, files: Files) -> DatabaseFiles:
     relmap = _find(database.relmap_path, pgdata_path.RELMAP_NAME, files)
-    relations = sorted(
+    relations = [
         (file, name, source)
         for name, source in files
         if (file := pgdata_path.parse_relation_file(name)) is not None
-    )
-    segments = np.empty((len(relations), 4), np.int64)
-    segments[:, :3] = np.array([file for file, _, _ in relations], np.int64).reshape(-1, 3)
-    sources = [source for _, _, source in relations]
-    for file, name, source in relations:
-        if name != pgdata_path.relation_file_name(file) or file.relnode == 0:
+    ]
+    numbers = chain.from_iterable(file for file, _, _ in relations)
+    columns = np.fromiter(numbers, np.int64, 3 * len(relations)).reshape(-1, 3).T
+    order = np.lexsort(columns[::-1])
+    sources: list[BucketObject] = []
+    for _, name, source in map(relations.__getitem__, order.tolist()):
+        if name.startswith("0") or ".0" in name:
             raise ObjectError(source.path, "not the name that Postgres gives to a relation file")
         _check_whole_blocks(source)
-    segments[:, 3] = [source.size // BLCKSZ for source in sources]
+        sources.append(source)
+    blocks = np.fromiter((source.size for source in sources), np.int64, len(sources)) // BLCKSZ
+    segments = np.column_stack([*columns[:, order], blocks])
     found = DatabaseFiles(relmap, segments, sources)
     _check_segments(found)
     return found
