@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
@@ -108,10 +109,9 @@ class Plan(NamedTuple):
 
 def cut(sizes: Numbers, limit: int) -> Iterator[tuple[int, int]]:
     """Rows cut into parts, `(first, end)`, of as many rows as have at most `limit` together, or of one."""
-    ends = np.cumsum(sizes)
+    ends: list[int] = np.cumsum(sizes).tolist()
     first = before = 0
     while first < len(ends):
-        fitting = int(np.searchsorted(ends, min(before + limit, int(ends[-1])), side="right"))
-        end = max(fitting, first + 1)
+        end = max(bisect_right(ends, before + limit), first + 1)
         yield first, end
-        first, before = end, int(ends[end - 1])
+        first, before = end, ends[end - 1]
