@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import shutil
 import struct
 from collections.abc import Callable
 from pathlib import Path
@@ -10,9 +12,11 @@ import google_crc32c
 import pytest
 
 from reattach.fixtures.control_plane import ControlPlane
-from reattach.fixtures.imports.bucket import ImportBucket, LocalImportBucket
+from reattach.fixtures.imports.bucket import ImportBucket, LocalImportBucket, SourceCluster
 from reattach.fixtures.judge.requests import requests
-from reattach.fixtures.neon_fixtures import NeonEnvBuilder
+from reattach.fixtures.neon_fixtures import NeonEnvBuilder, VanillaPostgres
+from reattach.fixtures.postgres.binaries import PgBin
+from reattach.fixtures.postgres.datasets import DatasetCache
 from reattach.fixtures.waiting import wait_until
 
 CONTROL_FILE = "pgdata/global/pg_control"
@@ -109,6 +113,38 @@ def test_import_refuses(
     timeline.wait_forgotten()
     timeline.delete()
     timeline.assert_gone()
+
+
+def _with_another_database(postgres: VanillaPostgres) -> int:
+    """Returns its oid. A third one has been dropped, whose row may still be there."""
+    postgres.safe_psql("create user cloud_admin with password 'postgres' superuser")
+    for name in ("shop", "dropped"):
+        postgres.safe_psql(f"create database {name}")
+    postgres.safe_psql("drop database dropped")
+    return int(postgres.safe_psql_scalar("select oid from pg_database where datname = 'shop'"))
+
+
+def test_import_refuses_a_cluster_that_lacks_a_database(
+    neon_env_builder: NeonEnvBuilder, pg_datasets: DatasetCache, pg_bin: PgBin, test_output_dir: Path
+) -> None:
+    """I8: what was left out when the bucket was filled is missed; what was dropped is not."""
+    dataset = pg_datasets.get("shop, and one that was dropped", _with_another_database, pg_bin)
+    source = SourceCluster(dataset.pgdata, pg_bin.distribution.version, 0)
+    whole = LocalImportBucket.fill(source, test_output_dir / "whole")
+    lacking = LocalImportBucket.fill(source, test_output_dir / "lacking")
+    shutil.rmtree(lacking.directory / "pgdata" / "base" / str(dataset.result))
+    env = neon_env_builder.init_start()
+    env.pageserver.allowed_errors.append(".*task failed: .*")
+    env.storage_controller.allowed_errors.append(".*Timeline import completed with shard errors.*")
+
+    timeline = env.start_import(whole)
+    timeline.wait_done()
+    timeline.assert_equals(whole)
+    error = env.start_import(lacking).wait_failed()
+
+    assert re.search(
+        rf"pgdata/base/{dataset.result}: is missing, though pgdata/global/\d+ says .* 'shop' is there", error
+    )
 
 
 def test_import_refuses_a_location_that_is_not_there(

@@ -7,11 +7,12 @@ from collections.abc import Mapping, Sequence
 
 from reattach.api.shard import ShardIdentity
 from reattach.pageserver.import_pgdata import contents, relmap
-from reattach.pageserver.import_pgdata.bucket import Bucket
+from reattach.pageserver.import_pgdata.bucket import Bucket, RangeRead
 from reattach.pageserver.import_pgdata.bucket_object import BucketObject
 from reattach.pageserver.import_pgdata.control_file import CONTROL_FILE_PATH, ControlFile, parse_control_file
+from reattach.pageserver.import_pgdata.databases import PG_DATABASE, certain_databases
 from reattach.pageserver.import_pgdata.errors import ObjectError, ObjectMissing
-from reattach.pageserver.import_pgdata.file_names import Database
+from reattach.pageserver.import_pgdata.file_names import GLOBAL, Database
 from reattach.pageserver.import_pgdata.pgdata import DatabaseFiles, PgData, read_listing
 from reattach.pageserver.import_pgdata.plan import Plan
 from reattach.pageserver.import_pgdata.planner import make_plan
@@ -30,6 +31,9 @@ _NEVER_EMPTY = {
     1262: "pg_database",
 }
 """Mapped catalogs by oid."""
+
+_PG_DATABASE_BYTES = 8 << 20
+"""So much of `pg_database` is looked at: some twenty thousand databases."""
 
 
 async def list_pgdata(bucket: Bucket) -> list[BucketObject]:
@@ -65,6 +69,7 @@ async def read_plan(
         log.warning("%s", warning)
     check_extent(pgdata.slru, control_file)
     relmaps = await _read_relmaps(bucket, pgdata, control_file.pg_version)
+    await _check_databases(bucket, pgdata, relmaps)
     return await in_thread(cpu_threads(), make_plan, pgdata, control_file, relmaps, shard, soft_size_limit)
 
 
@@ -80,6 +85,23 @@ async def _read_relmaps(bucket: Bucket, pgdata: PgData, pg_version: int) -> dict
     for (database, files), raw in zip(pgdata.databases.items(), raws, strict=True):
         _check_mapped(database, files, relmap.read_relmap(files.relmap.path, raw))
     return {source.path: raw for source, raw in zip(sources, raws, strict=True)}
+
+
+async def _check_databases(bucket: Bucket, pgdata: PgData, relmaps: Mapping[str, bytes]) -> None:
+    """Raises ObjectError for a database that `pg_database` has and the bucket has not."""
+    shared = pgdata.databases[GLOBAL]
+    relnode = relmap.read_relmap(shared.relmap.path, relmaps[shared.relmap.path]).get(PG_DATABASE)
+    segment = None if relnode is None else shared.main_fork(relnode)
+    if segment is None:
+        return
+    source = segment.source
+    read = RangeRead(source, 0, min(source.size, _PG_DATABASE_BYTES))
+    named = await bucket.map_ranges([read], lambda pages: list(certain_databases(pages)))
+    there = {database.dbnode for database in pgdata.databases}
+    for oid, name in named:
+        if oid not in there:
+            reason = f"is missing, though {source.path} says that database {name!r} is there"
+            raise ObjectError(f"{contents.ROOT}base/{oid}", reason)
 
 
 def _check_mapped(database: Database, files: DatabaseFiles, mapped: Mapping[int, int]) -> None:
