@@ -8,7 +8,6 @@ import shlex
 import shutil
 import signal
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -19,6 +18,7 @@ import psutil
 import pytest
 
 from reattach.fixtures.output.own_folder import MARKER
+from test_runner.inner import PYTEST
 
 RUN_SECONDS = 120
 
@@ -119,17 +119,7 @@ def environment() -> dict[str, str]:
 
 
 def command(*arguments: str) -> list[str]:
-    return [
-        sys.executable,
-        "-m",
-        "pytest",
-        "-p",
-        "no:cacheprovider",
-        "-o",
-        "addopts=",
-        "--tb=short",
-        *arguments,
-    ]
+    return [*PYTEST, "-o", "addopts=", "--tb=short", *arguments]
 
 
 def run(folder: Path, tests: str, *arguments: str) -> Run:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -34,6 +33,7 @@ from reattach.fixtures.postgres.distributions import (
 from reattach.fixtures.processes import CommandFailed, Launcher, ProcessDied, ProcessError, wait_for
 from reattach.fixtures.utils import query_scalar
 from reattach.fixtures.vanilla_postgres import VanillaPostgres
+from test_runner.inner import PYTEST
 
 KIB = 1024
 
@@ -455,8 +455,7 @@ def test_killed_run_leaves_nothing(pytester: pytest.Pytester) -> None:
     )
     file = pytester.path / "server"
     environment = {name: value for name, value in os.environ.items() if name != "DATABASE_URL"}
-    argv = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider"]
-    with subprocess.Popen(argv, cwd=pytester.path, env=environment, stdout=subprocess.DEVNULL) as run:
+    with subprocess.Popen(PYTEST, cwd=pytester.path, env=environment, stdout=subprocess.DEVNULL) as run:
         try:
             pid, _, pgdata = wait_for(
                 lambda: file.read_text().partition(" ") if file.exists() else None,

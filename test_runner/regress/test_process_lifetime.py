@@ -16,6 +16,7 @@ import psutil
 import pytest
 
 from reattach.fixtures.processes import Launcher, ProcessError, wait_for
+from test_runner.inner import PYTEST
 
 GONE_SECONDS = 2.0
 """In which nothing may be left of a test run that was killed."""
@@ -262,7 +263,7 @@ def test_pytest_that_is_ended_leaves_nothing(
         """
     )
     file = pytester.path / "pids"
-    argv = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *options]
+    argv = [*PYTEST, *options]
     with subprocess.Popen(argv, cwd=pytester.path, stdout=subprocess.DEVNULL, process_group=0) as run:
         try:
             pids = wait_for(

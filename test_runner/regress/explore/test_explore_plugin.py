@@ -8,6 +8,8 @@ from xml.etree import ElementTree
 
 import pytest
 
+from test_runner.inner import WITHOUT
+
 ROOT = Path(__file__).parents[3]
 
 EXPLORED = """
@@ -25,6 +27,10 @@ def project(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> pytes
     return pytester
 
 
+def explored(project: pytest.Pytester, *options: str) -> pytest.RunResult:
+    return project.runpytest_subprocess(*WITHOUT, *options)
+
+
 def titles(junit: Path) -> list[str]:
     return sorted(case.get("name", "") for case in ElementTree.parse(junit).iter("testcase"))
 
@@ -35,7 +41,7 @@ def digests(names: list[str]) -> list[str]:
 
 def test_each_plan_has_a_line_of_its_own_in_junit(project: pytest.Pytester) -> None:
     project.makepyfile(EXPLORED.format(bug="checkpoint first"))
-    result = project.runpytest_subprocess("--junitxml=junit.xml", "-W", "error::pytest.PytestWarning")
+    result = explored(project, "--junitxml=junit.xml", "-W", "error::pytest.PytestWarning")
     assert result.ret == pytest.ExitCode.TESTS_FAILED
     cases = {c.get("name"): c for c in ElementTree.parse(project.path / "junit.xml").iter("testcase")}
     plans = {name: case for name, case in cases.items() if name is not None and "plan_" in name}
@@ -48,7 +54,7 @@ def test_each_plan_has_a_line_of_its_own_in_junit(project: pytest.Pytester) -> N
 def test_workers_share_the_plans(project: pytest.Pytester) -> None:
     workers = 2
     project.makepyfile(EXPLORED.format(bug=""))
-    together = project.runpytest_subprocess("--junitxml=together.xml", "-n", str(workers))
+    together = explored(project, "--junitxml=together.xml", "-n", str(workers))
     assert together.ret == 0
     names = titles(project.path / "together.xml")
     assert [n for n in names if "plan_" not in n] == [
@@ -61,15 +67,15 @@ def test_workers_share_the_plans(project: pytest.Pytester) -> None:
 
 def test_a_plan_is_repeated_by_its_file(project: pytest.Pytester) -> None:
     project.makepyfile(EXPLORED.format(bug="checkpoint first"))
-    assert project.runpytest_subprocess().ret == pytest.ExitCode.TESTS_FAILED
+    assert explored(project).ret == pytest.ExitCode.TESTS_FAILED
     plan = next(project.path.glob("test_output/test_job/explore/failures/*/plan.json"))
     kept = project.path / "plan.json"
     kept.write_bytes(plan.read_bytes())
-    other = project.runpytest_subprocess("--explore-plan=plan.json")
+    other = explored(project, "--explore-plan=plan.json")
     other.assert_outcomes(skipped=1)
     settings = json.loads(kept.read_text())["settings"]
     project.makepyfile(EXPLORED.format(bug="checkpoint first").replace("FakeJob(", f"FakeJob(**{settings}, "))
-    again = project.runpytest_subprocess("--explore-plan=plan.json")
+    again = explored(project, "--explore-plan=plan.json")
     again.assert_outcomes(failed=1)
     again.stdout.fnmatch_lines(["*DidNotSurvive: wrong result*"])
 
@@ -80,7 +86,7 @@ def test_seed_and_budget_come_from_the_command_line(project: pytest.Pytester) ->
     seen = []
     for seed in (1, 1, 2):
         arguments = ("--junitxml=junit.xml", "--explore-budget=1", f"--explore-seed={seed}")
-        assert project.runpytest_subprocess(*arguments).ret == 0
+        assert explored(project, *arguments).ret == 0
         cases = ElementTree.parse(project.path / "junit.xml").iter("testcase")
         seen.append(digests([case.get("name", "") for case in cases]))
     common = min(map(len, seen))

@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 import re
 import subprocess
-import sys
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+
+from test_runner.inner import PYTEST
 
 RUN_SECONDS = 120
 
@@ -55,7 +56,7 @@ class Project:
             if value is not None:
                 environment[name] = value
         done = subprocess.run(
-            [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-q", "--tb=short", *arguments],
+            [*PYTEST, "-q", "--tb=short", *arguments],
             cwd=self.root,
             env=environment,
             umask=umask,

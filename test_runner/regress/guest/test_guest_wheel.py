@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from test_runner.inner import WITHOUT
+
 ROOT = Path(__file__).resolve().parents[3]
 SECONDS = 240
 
@@ -54,7 +56,7 @@ def test_the_wheel_in_a_foreign_project(tmp_path: Path) -> None:
     project = tmp_path / "my project"
     project.mkdir()
     (project / "test_it.py").write_text(TESTS)
-    done = run(python, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-n", "1", cwd=project)
+    done = run(python, "-m", "pytest", "-q", *WITHOUT, "-n", "1", cwd=project)
     assert "3 passed" in done, done
     assert run(str(home / "bin" / "reattach"), "--help").startswith("Usage: reattach")
 
