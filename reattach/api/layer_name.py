@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from reattach.api.key import KEY_SIZE, Key, KeyRange
 from reattach.api.lsn import Lsn
@@ -25,6 +25,7 @@ class LayerName:
 
     key_range: KeyRange
     lsn: Lsn
+    _text: str = field(default="", init=False, repr=False, compare=False)
 
     @classmethod
     def parse(cls, text: str) -> LayerName:
@@ -38,7 +39,10 @@ class LayerName:
         return cls(KeyRange(Key.parse(start), Key.parse(end)), Lsn(int(lsn, 16)))
 
     def __str__(self) -> str:
-        return f"{self.key_range.start}-{self.key_range.end}__{self.lsn.lsn_int:016X}"
+        if not self._text:  # an import asks for it a dozen times: for files, objects, indexes, lines of log
+            text = f"{self.key_range.start}-{self.key_range.end}__{self.lsn.lsn_int:016X}"
+            object.__setattr__(self, "_text", text)
+        return self._text
 
     def local_file(self, generation: int | None) -> str:
         """The file name in a pageserver's timeline directory."""

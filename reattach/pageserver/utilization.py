@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -34,7 +35,7 @@ def score(*, disk_wanted: int, disk_usable: int, shard_count: int) -> int:
 
 
 class UtilizationMeter:
-    """Asks the file system at most once a second."""
+    """Looks at most once a second."""
 
     def __init__(self, directory: Path, eviction: EvictionConfig) -> None:
         self._directory = directory
@@ -42,11 +43,11 @@ class UtilizationMeter:
         self._measured_at = 0.0
         self._last: Utilization | None = None
 
-    def measure(self, *, disk_wanted: int, shard_count: int) -> Utilization:
-        """`disk_wanted`: bytes of all layers of the attached shards. Raises OSError."""
+    def measure(self, *, disk_wanted: Callable[[], int], shard_count: int) -> Utilization:
+        """`disk_wanted`: gives the bytes of all layers of the attached shards. Raises OSError."""
         now = time.monotonic()
         if self._last is None or now - self._measured_at >= _CACHE_SECONDS:
-            self._last = self._measure(disk_wanted, shard_count)
+            self._last = self._measure(disk_wanted(), shard_count)
             self._measured_at = now
         return self._last
 

@@ -22,7 +22,8 @@ def delay_before(failures: int) -> float:
 
 
 async def back_off(failures: int) -> None:
-    await asyncio.sleep(delay_before(failures))
+    if failures:
+        await asyncio.sleep(delay_before(failures))
 
 
 def soon(failures: int) -> float:

@@ -17,6 +17,7 @@ from reattach.runtime.errors import ApiError, cause_chain
 from reattach.runtime.failpoints import failpoints
 from reattach.runtime.http import json_app
 from reattach.runtime.logs import start_logging
+from reattach.runtime.memory import collect_seldom
 from reattach.runtime.openapi import described
 from reattach.runtime.serve import HttpServer, bind, install_signals
 from reattach.storage_controller.config import Config, parse_arguments
@@ -32,6 +33,7 @@ def main(argv: list[str] | None = None) -> int:
     """Serves until a signal ends it. The exit status: 0, or 1 if it could not start."""
     config, ignored = parse_arguments(argv)
     start_logging()
+    collect_seldom()
     log.info("version: storage_controller %s", __version__)
     if config.dev:
         log.warning("Starting in dev mode: this may be an insecure configuration.")

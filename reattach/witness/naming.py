@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
+from typing import TypeAlias
 
 from reattach.api.effects import EffectClass, Front, NameRule
 
@@ -25,6 +27,9 @@ class Named:
     background: bool
 
 
+_Rule: TypeAlias = tuple[NameRule, re.Pattern[str], Callable[[str], re.Match[str] | None]]
+
+
 class BadNameRule(ValueError):
     """A rule that cannot name anything. The text says why."""
 
@@ -38,8 +43,16 @@ class Namer:
             (rule, _compile(rule.method), _compile(rule.target), _compile(rule.body or "").search)
             for rule in rules
         ]
+        self._rules_for = lru_cache(maxsize=256)(self._select)
         self._counted: dict[str, dict[str, int]] = {}
         self._labels: dict[tuple[str, str], str] = {}
+
+    def _select(self, front: Front, method: str) -> list[_Rule]:
+        return [
+            (rule, of_target, in_body)
+            for rule, of_method, of_target, in_body in self._rules
+            if rule.front is front and of_method.fullmatch(method)
+        ]
 
     def label(self, group: str, value: str, label: str) -> None:
         """What a counted group's value is called from now on, instead of its number."""
@@ -47,9 +60,7 @@ class Namer:
 
     def name(self, front: Front, actor: str, peer: str, method: str, target: str, body: bytes = b"") -> Named:
         """By the first rule that fits, else by what can be seen, with `*` for what looks like an id."""
-        for rule, of_method, of_target, in_body in self._rules:
-            if rule.front is not front or not of_method.fullmatch(method):
-                continue
+        for rule, of_target, in_body in self._rules_for(front, method):
             found = of_target.fullmatch(target)
             if found is None:
                 continue

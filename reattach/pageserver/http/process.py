@@ -90,9 +90,11 @@ async def log_event(api: Api, _: Request, body: _Event) -> object:
 async def utilization(api: Api, _: Request) -> object:
     if await failpoints.hit("get-utilization-http-handler") is not None:
         raise ResourceUnavailable("failpoint")
-    wanted = sum(
-        timeline.client.remote_size for shard in api.tenants.attached() for timeline in shard.all_timelines()
-    )
+
+    def wanted() -> int:
+        shards = api.tenants.attached()
+        return sum(timeline.client.remote_size for shard in shards for timeline in shard.all_timelines())
+
     try:
         return api.meter.measure(disk_wanted=wanted, shard_count=api.tenants.slot_count)
     except OSError as e:

@@ -92,7 +92,8 @@ async def _retry(
 ) -> T:
     failures = 0
     while True:
-        await asyncio.sleep(delay(failures))
+        if failures:
+            await asyncio.sleep(delay(failures))
         try:
             return await attempt()
         except RemoteError as e:

@@ -16,6 +16,7 @@ from reattach.witness.s3.responses import S3Error, invalid_argument
 from reattach.witness.s3.store import Checksum
 
 CHECKSUM_ALGORITHMS = ("CRC32", "CRC32C", "CRC64NVME", "SHA1", "SHA256")
+_HEADERS = {algorithm: f"x-amz-checksum-{algorithm.lower()}" for algorithm in CHECKSUM_ALGORITHMS}
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,8 +96,7 @@ def _base64(raw: bytes) -> str:
 
 def wanted(request: Request) -> tuple[str | None, str | None]:
     """The checksum algorithm that an upload names and the value that it gives, in header or trailer."""
-    for algorithm in CHECKSUM_ALGORITHMS:
-        name = f"x-amz-checksum-{algorithm.lower()}"
+    for algorithm, name in _HEADERS.items():
         value = request.headers.get(name) or request.trailers.get(name)
         if value:
             return algorithm, value
