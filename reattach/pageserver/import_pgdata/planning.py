@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from reattach.api.shard import ShardIdentity
 from reattach.pageserver.import_pgdata import contents, relmap
-from reattach.pageserver.import_pgdata.bucket import Bucket, RangeRead
+from reattach.pageserver.import_pgdata.bucket import Bucket
 from reattach.pageserver.import_pgdata.bucket_object import BucketObject
 from reattach.pageserver.import_pgdata.control_file import CONTROL_FILE_PATH, ControlFile, parse_control_file
 from reattach.pageserver.import_pgdata.databases import PG_DATABASE, certain_databases
@@ -33,7 +33,7 @@ _NEVER_EMPTY = {
 """Mapped catalogs by oid."""
 
 _PG_DATABASE_BYTES = 8 << 20
-"""So much of `pg_database` is looked at: some twenty thousand databases."""
+"""A larger `pg_database` is not looked at: more than some twenty thousand databases."""
 
 
 async def list_pgdata(bucket: Bucket) -> list[BucketObject]:
@@ -92,11 +92,11 @@ async def _check_databases(bucket: Bucket, pgdata: PgData, relmaps: Mapping[str,
     shared = pgdata.databases[GLOBAL]
     relnode = relmap.read_relmap(shared.relmap.path, relmaps[shared.relmap.path]).get(PG_DATABASE)
     segment = None if relnode is None else shared.main_fork(relnode)
-    if segment is None:
+    if segment is None or segment.source.size > _PG_DATABASE_BYTES:
         return
     source = segment.source
-    read = RangeRead(source, 0, min(source.size, _PG_DATABASE_BYTES))
-    named = await bucket.map_ranges([read], lambda pages: list(certain_databases(pages)))
+    # Whole, as all that a plan needs: ranges are what jobs read.
+    named = list(certain_databases(await bucket.read_listed(source)))
     there = {database.dbnode for database in pgdata.databases}
     for oid, name in named:
         if oid not in there:

@@ -157,9 +157,12 @@ class Story:
         request: Attributes = {"operation": "DeleteObjects", "bucket": BUCKET, "key": "", "keys": keys}
         return self.whole(self.arrive(EffectClass(self.pageserver, "s3", "delete"), Front.S3, request))
 
-    def read(self, job: int, blocks: int = 64, etag: str | None = None, status: int = 206) -> Story:
-        """A ranged read for a job."""
+    def read(
+        self, job: int, blocks: int = 64, etag: str | None = None, status: int = 206, whole: bool = False
+    ) -> Story:
+        """A ranged read for a job; whole: of all the object, as for a plan."""
         start = 64 * (job - 1) * 8192
+        asked: Attributes = {} if whole else {"range": [start, start + blocks * 8192]}
         self.lines.append(
             Read(
                 at=self.now,
@@ -169,7 +172,7 @@ class Story:
                     "operation": "GetObject",
                     "bucket": SOURCE_BUCKET,
                     "key": f"{SOURCE}/pgdata/base/5/16384",
-                    "range": [start, start + blocks * 8192],
+                    **asked,
                 },
                 status=status,
                 answer={} if etag is None else {"etag": etag},

@@ -842,6 +842,11 @@ def test_a_detached_import_is_not_blamed_for_what_another_one_of_its_source_read
     assert any("read 20 times from its bucket" in said for said in failures(one))
 
 
+def test_a_whole_object_is_read_for_the_plan() -> None:
+    s = resumed().read(1, whole=True).jobs(5, JOBS).end()
+    assert failures(s) == []
+
+
 def test_two_imports_of_one_source_may_be_refused_as_often_as_two() -> None:
     """I11: each of them has ten tries."""
     _, other = two_imports()
