@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -74,8 +75,11 @@ class Machines:
         """kill -9 of the process that does the work, and of the one that watches it."""
         watcher = psutil.Process(self.workers[number].pid)
         # Dask's own are its children; what hangs below them must end by itself.
-        for process in (watcher, *watcher.children()):
-            process.kill()
+        its = watcher.children()
+        watcher.kill()
+        for process in its:
+            with suppress(psutil.NoSuchProcess):  # it notices that its watcher is gone, and ends, too
+                process.kill()
         self.workers[number].wait(10)
 
     def campaign(self, arguments: Sequence[str], log: Path) -> Process:
