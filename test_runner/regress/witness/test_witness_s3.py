@@ -131,6 +131,15 @@ def test_what_comes_before_the_pid_is_known(world: World, bucket_server: BucketS
     assert [line.incarnation for line in lines if isinstance(line, Arrived)] == [2, 2]
 
 
+def test_a_line_that_is_being_written_comes_next(world: World) -> None:
+    """Only of a witness that has ended it says that something is missing."""
+    with world.history_path.open("ab") as history:
+        history.write(b'{"line":"mark","wh')
+    assert not world.history().truncated
+    world.close()
+    assert world.history().truncated
+
+
 def test_others_are_not_in_it(world: World, bucket_server: BucketServer, bucket: str) -> None:
     bucket_server.client().put_object(Bucket=bucket, Key="a", Body=b"")
     assert len(world.history().lines) == 1
