@@ -29,6 +29,9 @@ PAGESERVERS = 3
 SHARDS = 4
 TENANTS = 200
 OPEN_FILES = 1024
+MAX_SECONDS = 45.0
+MAX_OPEN = 800
+MAX_RSS_MIB = 250.0
 ON_FULL_DISKS = 20
 
 _RELATIONS = [512 * 1024] * 8
@@ -60,13 +63,17 @@ def crowd(lab: Lab) -> list[Result]:
         _compare(imports, bucket)
     what = f"{tenants} tenants × {SHARDS} shards on {PAGESERVERS} pageservers"
     return [
-        single(f"{what}: until the last is done", Side("imports", "s", (seconds,))),
+        single(
+            f"{what}: until the last is done",
+            Side("imports", "s", (seconds,)),
+            at_most(MAX_SECONDS, "s"),
+        ),
         single(
             f"{what}: open files, at most",
             Side("pageserver", "", tuple(float(most_open[pid]) for pid in pids)),
-            at_most(OPEN_FILES, ""),
+            at_most(MAX_OPEN, ""),
         ),
-        single(f"{what}: RSS", Side("pageserver", "MiB", peaks)),
+        single(f"{what}: RSS", Side("pageserver", "MiB", peaks), at_most(MAX_RSS_MIB, "MiB")),
     ]
 
 
