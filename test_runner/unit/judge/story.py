@@ -21,10 +21,11 @@ from reattach.api.history import (
     Performed,
     Read,
 )
-from reattach.api.ids import TenantId, TenantShardId, TimelineId
+from reattach.api.ids import UNSHARDED, ShardIndex, TenantId, TenantShardId, TimelineId
 from reattach.api.key import KEY_MAX, KEY_MIN, KeyRange, RelTag
 from reattach.api.layer_name import LayerName
 from reattach.api.lsn import Lsn
+from reattach.fixtures.judge.neon.reference import Reference, learn
 
 TENANT, TIMELINE = TenantId("aa" * 16), TimelineId("bb" * 16)
 BUCKET, SOURCE_BUCKET, SOURCE = "storage", "import", "source"
@@ -48,6 +49,8 @@ class Story:
     generation: int = 1
     pageserver: str = "pageserver_1"
     incarnation: int = 1
+    timeline: TimelineId = TIMELINE
+    source: str = SOURCE
     lines: list[Line] = field(default_factory=list)
     _counts: Counter[EffectClass] = field(default_factory=Counter)
     _effect: int = 0
@@ -106,7 +109,7 @@ class Story:
     # -- storage
 
     def key(self, name: str) -> str:
-        return f"tenants/{self.shard}/timelines/{TIMELINE}/{name}"
+        return f"tenants/{self.shard}/timelines/{self.timeline}/{name}"
 
     def arrive_put(self, name: str, size: int, body: object = None) -> int:
         of = EffectClass(self.pageserver, "s3", "put", name.partition("-")[0])
@@ -132,7 +135,7 @@ class Story:
             if self.shard.shard_count:
                 metadata["shard"] = str(self.shard.shard_index)
             layers[str(layer(job))] = metadata
-        place = {"region": "here", "bucket": SOURCE_BUCKET, "key": SOURCE}
+        place = {"region": "here", "bucket": SOURCE_BUCKET, "key": self.source}
         state: dict[str, object] = {"InProgress": {"location": {"AwsS3": place}, "idempotency_key": "x"}}
         body: dict[str, object] = {
             "version": 15,
@@ -145,7 +148,7 @@ class Story:
 
     def bury(self) -> Story:
         """Says that the timeline is dead up to this generation."""
-        key = f"tenants/{self.shard}/deleted-timelines/{TIMELINE}-{self.generation:08x}"
+        key = f"tenants/{self.shard}/deleted-timelines/{self.timeline}-{self.generation:08x}"
         of = EffectClass(self.pageserver, "s3", "put", "tombstone")
         request: Attributes = {"operation": "PutObject", "bucket": BUCKET, "key": key, "size": 0}
         return self.whole(self.arrive(of, Front.S3, request))
@@ -171,7 +174,7 @@ class Story:
                 request={
                     "operation": "GetObject",
                     "bucket": SOURCE_BUCKET,
-                    "key": f"{SOURCE}/pgdata/base/5/16384",
+                    "key": f"{self.source}/pgdata/base/5/16384",
                     **asked,
                 },
                 status=status,
@@ -186,7 +189,7 @@ class Story:
     def _upcall(self, **more: object) -> dict[str, object]:
         return {
             "tenant_shard_id": str(self.shard),
-            "timeline_id": str(TIMELINE),
+            "timeline_id": str(self.timeline),
             "generation": self.generation,
             **more,
         }
@@ -271,19 +274,23 @@ class Story:
 
     def create(self) -> Story:
         path = f"/v1/tenant/{self.shard}/timeline"
-        body = {"new_timeline_id": str(TIMELINE), "import_pgdata": {"idempotency_key": "x"}}
+        body = {"new_timeline_id": str(self.timeline), "import_pgdata": {"idempotency_key": "x"}}
         return self._http("storage_controller", self.pageserver, "POST", path, body, 201)
 
     def activate(self, status: int = 200) -> Story:
-        path = f"/v1/tenant/{self.shard}/timeline/{TIMELINE}/activate_post_import"
+        path = f"/v1/tenant/{self.shard}/timeline/{self.timeline}/activate_post_import"
         return self._http("storage_controller", self.pageserver, "PUT", path, None, status)
 
     def delete(self, status: int = 202) -> Story:
-        path = f"/v1/tenant/{self.shard}/timeline/{TIMELINE}"
+        path = f"/v1/tenant/{self.shard}/timeline/{self.timeline}"
         return self._http("storage_controller", self.pageserver, "DELETE", path, None, status)
 
     def tell(self, error: str | None = None, status: int = 200) -> Story:
-        body: object = {"tenant_id": str(TENANT), "timeline_id": str(TIMELINE), "error": error}
+        body: object = {
+            "tenant_id": str(self.shard.tenant_id),
+            "timeline_id": str(self.timeline),
+            "error": error,
+        }
         return self._http("storage_controller", "control_plane", "PUT", "/import_complete", body, status)
 
     # -- the rest
@@ -305,7 +312,7 @@ class Story:
         return self.settings().attach(self.generation).create().index().ask()
 
     def settings(self, window: int = WINDOW, concurrency: int = CONCURRENCY) -> Story:
-        facts = {"tenant_id": str(TENANT), "timeline_id": str(TIMELINE)}
+        facts = {"tenant_id": str(self.shard.tenant_id), "timeline_id": str(self.timeline)}
         bounds = {"window": window, "concurrency": concurrency, "range_size": RANGE}
         self.mark("settings", threshold=THRESHOLD, **bounds, **facts)
         return self
@@ -355,6 +362,17 @@ def reference_run() -> Story:
     for job in range(1, JOBS + 1):
         story.read(job).put_layer(job).index([job]).checkpoint(job)
     return story.end()
+
+
+def reference() -> Reference:
+    """Of an import without shards, and of one with two, whose shards have the same jobs here."""
+    jobs = learn(reference_run().history()).shards[UNSHARDED]
+    return Reference({UNSHARDED: jobs, ShardIndex(0, 2): jobs, ShardIndex(1, 2): jobs})
+
+
+def with_reference(story: Story) -> History:
+    story.mark("reference", timeline_id=str(TIMELINE), **reference().facts())
+    return story.history()
 
 
 def interrupted() -> Story:

@@ -6,38 +6,26 @@ from collections.abc import Callable
 
 import pytest
 
-from reattach.api.history import Answered, History
-from reattach.api.ids import UNSHARDED, ShardIndex, TenantId, TenantShardId
+from reattach.api.history import Answered
+from reattach.api.ids import TenantId, TenantShardId
 from reattach.fixtures.judge.neon.judge import judge
-from reattach.fixtures.judge.neon.reference import Reference, learn
 from reattach.fixtures.judge.verdict import Outcome
 from test_runner.unit.judge.story import (
     JOBS,
     SIZE,
     TENANT,
     THRESHOLD,
-    TIMELINE,
     Story,
     interrupted,
     layer,
     reference_run,
     uninterrupted,
+    with_reference,
 )
 
 
 def failures(story: Story) -> list[str]:
     return [str(one) for one in judge(story.history()).failures]
-
-
-def reference() -> Reference:
-    """Of an import without shards, and of one with two, whose shards have the same jobs here."""
-    jobs = learn(reference_run().history()).shards[UNSHARDED]
-    return Reference({UNSHARDED: jobs, ShardIndex(0, 2): jobs, ShardIndex(1, 2): jobs})
-
-
-def with_reference(story: Story) -> History:
-    story.mark("reference", timeline_id=str(TIMELINE), **reference().facts())
-    return story.history()
 
 
 def begun() -> Story:
