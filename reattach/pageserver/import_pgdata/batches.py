@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import NamedTuple, TypeAlias
+from typing import NamedTuple
 
 import numpy as np
 
@@ -14,19 +14,18 @@ from reattach.pageserver.import_pgdata.plan import PAGES, Job, cut
 from reattach.pageserver.layers.key_arrays import Keys, Numbers, advanced, blocks_of
 from reattach.pageserver.layers.local_blocks import local_runs
 
-Item: TypeAlias = bytes | RangeRead
-"""A value, or pages to read."""
-
 
 class Batch(NamedTuple):
-    """Items in key order: each is the value of one key, or pages of `counts` keys from `firsts` on.
+    """Runs of keys, so many block by block from each of `firsts` on, in key order.
 
-    size: bytes of all of them.
+    values: by the number of the run that is the key of one. reads: where the pages of the other runs are, in
+    their order. size: bytes of all of them.
     """
 
     firsts: Keys
     counts: Numbers
-    items: list[Item]
+    values: dict[int, bytes]
+    reads: list[RangeRead]
     size: int
 
 
@@ -50,14 +49,16 @@ def make_batches(job: Job, shard: ShardIdentity, max_bytes: int) -> Iterator[Bat
     firsts = advanced(tasks.firsts[owner], in_task)
     for start, end in cut(sizes, max_bytes):
         rows = slice(start, end)
-        reads = zip(owner[rows].tolist(), in_task[rows].tolist(), sizes[rows].tolist(), strict=True)
-        items = [
-            content
-            if isinstance(content := tasks.contents[task], bytes)
-            else RangeRead(content, page * BLCKSZ, page * BLCKSZ + size)
-            for task, page, size in reads
-        ]
-        yield Batch(firsts[rows], counts[rows], items, int(sizes[rows].sum()))
+        values: dict[int, bytes] = {}
+        reads: list[RangeRead] = []
+        of_rows = zip(owner[rows].tolist(), in_task[rows].tolist(), sizes[rows].tolist(), strict=True)
+        for row, (task, page, size) in enumerate(of_rows):
+            content = tasks.contents[task]
+            if isinstance(content, bytes):
+                values[row] = content
+            else:
+                reads.append(RangeRead(content, page * BLCKSZ, page * BLCKSZ + size))
+        yield Batch(firsts[rows], counts[rows], values, reads, int(sizes[rows].sum()))
 
 
 def writes_a_layer(job: Job, shard: ShardIdentity) -> bool:

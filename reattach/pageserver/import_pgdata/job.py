@@ -16,7 +16,7 @@ from reattach.api.key import BLCKSZ
 from reattach.api.layer_name import LayerName
 from reattach.api.lsn import Lsn
 from reattach.pageserver.import_pgdata.batches import Batch, make_batches
-from reattach.pageserver.import_pgdata.bucket import Bucket, RangeRead
+from reattach.pageserver.import_pgdata.bucket import Bucket
 from reattach.pageserver.import_pgdata.budget import ByteBudget
 from reattach.pageserver.import_pgdata.config import ImportConfig
 from reattach.pageserver.import_pgdata.errors import ImportInterrupted, ObjectError
@@ -130,20 +130,19 @@ class JobRunner:
                 self.budget.release(size)
 
     async def _load(self, batch: Batch) -> FramedBatch:
-        reads = [item for item in batch.items if isinstance(item, RangeRead)]
-        return await self.bucket.map_ranges(reads, partial(self._frame, batch))
+        return await self.bucket.map_ranges(batch.reads, partial(self._frame, batch))
 
     def _frame(self, batch: Batch, pages: Buffer) -> FramedBatch:
         if self.verify_checksums:
             _verify(batch, pages)
-        values = {row: item for row, item in enumerate(batch.items) if isinstance(item, bytes)}
-        return frame(batch.firsts, batch.counts, values, pages, self.config.compression)
+        return frame(batch.firsts, batch.counts, batch.values, pages, self.config.compression)
 
 
 def _verify(batch: Batch, pages: Buffer) -> None:
     """Raises ObjectError, which names the block, for a relation's page with a wrong checksum."""
-    reads = [isinstance(item, RangeRead) for item in batch.items]
-    rows = np.flatnonzero(np.array(reads) & (batch.firsts[:, 0] == 0))
+    is_read = np.ones(len(batch.counts), np.bool_)
+    is_read[list(batch.values)] = False
+    rows = np.flatnonzero(is_read & (batch.firsts[:, 0] == 0))
     if not len(rows):
         return
     counts = batch.counts[rows]
@@ -152,8 +151,5 @@ def _verify(batch: Batch, pages: Buffer) -> None:
     blocks = blocks_of(expand_runs(batch.firsts[rows], counts))
     bad = first_bad_page(checked, blocks)
     if bad is not None:
-        culprit = batch.items[rows[int(np.searchsorted(np.cumsum(counts), bad, side="right"))]]
-        assert isinstance(culprit, RangeRead)
-        raise ObjectError(
-            culprit.source.path, f"the checksum of block {blocks[bad]} of this relation is wrong"
-        )
+        culprit = batch.reads[int(np.searchsorted(np.cumsum(counts), bad, side="right"))].source
+        raise ObjectError(culprit.path, f"the checksum of block {blocks[bad]} of this relation is wrong")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterable, Iterator
-from functools import lru_cache
 
 import numpy as np
 import xxhash
@@ -16,7 +15,8 @@ from reattach.pageserver.layers.key_arrays import advanced
 
 _SEED = 42
 _SINGLE_KEY, _REL_BLOCKS, _SLRU_BLOCKS = range(3)
-_PATH_COMPONENT = (4).to_bytes(8, "little")
+_COMPONENT, _COMPONENT_END = (4).to_bytes(8, "little"), b"\xff"
+_NEXT_COMPONENT = _COMPONENT_END + _COMPONENT
 
 _U64 = struct.Struct("<Q")
 _KEY = struct.Struct("<BIIIBI")
@@ -40,13 +40,13 @@ def _feed(jobs: tuple[Job, ...], pgdata_lsn: Lsn, shard: ShardIdentity) -> Itera
     yield _U64.pack(len(jobs))
     for job in jobs:
         yield _KEY.pack(*job.keys.start) + _KEY.pack(*job.keys.end) + _U64.pack(len(job.tasks))
-        yield from _task_feeds(job.tasks)
+        yield _task_feed(job.tasks)
         yield _U64.pack(pgdata_lsn.lsn_int)
     yield bytes((shard.number, shard.count))
 
 
-def _task_feeds(tasks: Tasks) -> Iterator[bytes]:
-    """Of a value: kind, key, length. Of pages: kind, first key, end key, path."""
+def _task_feed(tasks: Tasks) -> bytes:
+    """For each task, of a value: kind, key, length. Of pages: kind, first key, end key, path."""
     is_value = tasks.value_sizes != PAGES
     table = np.zeros((len(tasks), _BLOCKS_SIZE), np.uint8)
     table[:, 0] = np.where(
@@ -57,18 +57,11 @@ def _task_feeds(tasks: Tasks) -> Iterator[bytes]:
     lengths = tasks.value_sizes[is_value].astype("<u8").view(np.uint8).reshape(-1, _U64.size)
     table[is_value, 8 + _KEY.size : _SINGLE_SIZE] = lengths
     rows: list[bytes] = table.view(f"V{_BLOCKS_SIZE}").reshape(-1).tolist()
-    for row, content in zip(rows, tasks.contents, strict=True):
-        if isinstance(content, bytes):
-            yield row[:_SINGLE_SIZE]
-        else:
-            directory, _, name = content.path.rpartition("/")
-            yield row + _directory_feed(directory) + _component_feed(name)
-
-
-@lru_cache(maxsize=64)
-def _directory_feed(directory: str) -> bytes:
-    return b"".join(map(_component_feed, directory.split("/"))) if directory else b""
-
-
-def _component_feed(component: str) -> bytes:
-    return _PATH_COMPONENT + component.encode() + b"\xff"
+    return b"".join(
+        [
+            row[:_SINGLE_SIZE]
+            if isinstance(content, bytes)
+            else row + _COMPONENT + content.path.encode().replace(b"/", _NEXT_COMPONENT) + _COMPONENT_END
+            for row, content in zip(rows, tasks.contents, strict=True)
+        ]
+    )

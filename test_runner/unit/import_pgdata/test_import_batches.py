@@ -44,19 +44,21 @@ def test_batches_read_what_the_shard_keeps_and_no_more(
                     kept.append((key, task.content.path, block * BLCKSZ))
         read: list[tuple[Key, str, int]] = []
         for batch in make_batches(job, shard, max_bytes):
-            assert batch.size <= max(max_bytes, BLCKSZ) or len(batch.items) == 1
+            assert batch.size <= max(max_bytes, BLCKSZ) or len(batch.counts) == 1
             size = 0
-            for row, count, item in zip(batch.firsts, batch.counts.tolist(), batch.items, strict=True):
+            reads = iter(batch.reads)
+            for number, (row, count) in enumerate(zip(batch.firsts, batch.counts.tolist(), strict=True)):
                 key = key_of(row)
-                if isinstance(item, bytes):
+                if (value := batch.values.get(number)) is not None:
                     assert count == 1
-                    read.append((key, "value", len(item)))
-                    size += len(item)
+                    read.append((key, "value", len(value)))
+                    size += len(value)
                     continue
-                source, first, end = item
+                source, first, end = next(reads)
                 assert end - first == count * BLCKSZ <= max(max_bytes, BLCKSZ)
                 read += [(key.advance(i), source.path, first + i * BLCKSZ) for i in range(count)]
                 size += end - first
+            assert next(reads, None) is None
             assert size == batch.size
         assert read == kept
 
@@ -68,7 +70,7 @@ def test_later_segments_are_read_from_their_own_start() -> None:
     job = Job(KeyRange(KEY_MIN, KEY_MAX), Tasks.of([Task(rel.block(131072), 5, source)]))
     (batch,) = make_batches(job, ShardIdentity(), 1 << 20)
     assert [key_of(row) for row in batch.firsts] == [rel.block(131072)]
-    assert batch.items == [RangeRead(source, 0, 5 * BLCKSZ)]
+    assert batch.reads == [RangeRead(source, 0, 5 * BLCKSZ)]
 
 
 @given(
