@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterable
 from itertools import pairwise
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -32,7 +33,7 @@ from reattach.pageserver.import_pgdata import values
 from reattach.pageserver.import_pgdata.bucket_object import BucketObject
 from reattach.pageserver.import_pgdata.file_names import Database
 from reattach.pageserver.import_pgdata.pgdata import read_listing
-from reattach.pageserver.import_pgdata.plan import Job, Plan, Task, Tasks
+from reattach.pageserver.import_pgdata.plan import Job, Plan, Task, Tasks, cut
 from reattach.pageserver.import_pgdata.plan_hash import hash_jobs, plan_hash
 from reattach.pageserver.import_pgdata.planner import make_plan
 from test_runner.unit.api.strategies import keys, shards
@@ -79,6 +80,17 @@ def pages_of(task: Task, shard: ShardIdentity) -> int:
     if task.first.is_rel_block:
         return sum(end - first for first, end in shard.local_runs(KeyRange(task.first, task.end)))
     return 0 if shard.is_disposable(task.first) else task.length
+
+
+@given(st.lists(st.integers(0, 4), max_size=12), st.integers(0, 9))
+def test_parts_are_those_of_adding_one_by_one(sizes: list[int], limit: int) -> None:
+    """Filled to the limit, which only a part of one row may pass."""
+    expected: list[list[int]] = []
+    for size in sizes:
+        if not expected or sum(expected[-1]) + size > limit:
+            expected.append([])
+        expected[-1].append(size)
+    assert [sizes[first:end] for first, end in cut(np.array(sizes, np.int64), limit)] == expected
 
 
 @given(listings(), shards, limits)
