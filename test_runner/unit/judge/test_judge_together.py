@@ -65,6 +65,17 @@ def refused_while_another_import_begins() -> Story:
     return one
 
 
+def refused_as_often_as_two_that_were_there() -> Story:
+    """The other import of the source is not back since the pageserver has started again."""
+    one = begun()
+    other = beside(one, one.source)
+    one._effect = 2000
+    one.kill().re_attach(2).ask()
+    for _ in range(19):
+        one.read(1, status=403)
+    return other
+
+
 def imported_again_after_a_change() -> Story:
     """Each import has read one bucket, though between them it has become another."""
     one = begun().read(1, etag="before").jobs(1, JOBS).end()
@@ -300,6 +311,58 @@ def created_again_and_deleted_badly() -> Story:
     return s.delete().remove(range(1, 4), 1).delete(404)
 
 
+def late_while_its_tenant_was_deleted(by: str = "pageserver_1") -> Story:
+    """An attachment that was given up writes when all is listed; the tenant is deleted once more."""
+    s = begun().jobs(1, 4)
+    s.location("Detached")
+    s.pageserver = "pageserver_2"
+    of = EffectClass("storage_controller", "pageserver_2", "delete", "tenant")
+    request: Attributes = {"method": "DELETE", "path": f"/v1/tenant/{s.shard}"}
+    deletion = s.arrive(of, Front.HTTP, request)
+    s.remove(range(1, 5), 1)
+    s.pageserver = by
+    s.drop(_performed(s, s.arrive_put(f"{layer(5)}-00000001", SIZE)))
+    s.whole(deletion)
+    again = s.arrive(of, Front.HTTP, request)
+    s.remove([5])
+    return s.whole(again)
+
+
+def _performed(s: Story, effect: int) -> int:
+    s.perform(effect)
+    return effect
+
+
+def written_by_who_deletes_the_tenant() -> Story:
+    return late_while_its_tenant_was_deleted(by="pageserver_2")
+
+
+def forgets_that_it_deletes() -> Story:
+    """Who starts next would import again what is to be deleted."""
+    return begun().jobs(1, 4).index(deleted=True).delete().index()
+
+
+def created_again(jobs: int = JOBS) -> Story:
+    """A timeline of the same id, in the same generation. What the first one reported is not of it."""
+    s = begun().jobs(1, JOBS).end().index(deleted=True).delete()
+    s.remove(range(1, JOBS + 1), 1).delete(404)
+    s._index.clear()
+    s.create().index().ask().jobs(1, jobs).mark("settled")
+    return s.end() if jobs == JOBS else s.activate().tell()
+
+
+def told_by_what_the_first_one_was() -> Story:
+    """It is not Done, but the timeline that had its id was."""
+    return created_again(jobs=4)
+
+
+def nobody_tells_of_the_second_one() -> Story:
+    s = created_again()
+    while (line := s.lines.pop()) and "import_complete" not in getattr(line, "name", ""):
+        pass
+    return s
+
+
 def deleted_as_it_was_told_before(again: bool = True) -> Story:
     """What it has written since nobody has called valid, unless it asks again."""
     s = begun().jobs(1, 4).validate().jobs(5, 8)
@@ -359,12 +422,15 @@ HEALTHY: list[tuple[str, Callable[[], Story]]] = [
     ("I5", further_ahead_than_it_knows),
     ("I7", ended_by_a_report_whose_answer_was_lost),
     ("I9", late_before_the_deletion_was_over),
+    ("I9", late_while_its_tenant_was_deleted),
+    *((f"I{number}", created_again) for number in range(1, 14)),
     ("I4", deleted_as_it_was_told_before),
     ("I2", in_parts),
 ]
 
 LIES: list[tuple[str, Callable[[], Story], str]] = [
     ("I11", refused_while_another_import_begins, "was refused base/5/16384 10 times"),
+    ("I11", refused_as_often_as_two_that_were_there, "was refused base/5/16384 10 times"),
     ("I1", changed_while_another_import_was_there, "was first before, then after, and success was told"),
     ("I5", read_again_beside_another_import, "read again for job 3"),
     ("I13", reads_after_a_detach, "read 20 times from its bucket"),
@@ -376,6 +442,10 @@ LIES: list[tuple[str, Callable[[], Story], str]] = [
     ("I7", told_of_what_was_refused, "was not Done"),
     ("I9", left_by_the_deletion_itself, "is left (1 objects)"),
     ("I9", created_again_and_deleted_badly, "is left (1 objects)"),
+    ("I9", written_by_who_deletes_the_tenant, "is left (1 objects)"),
+    ("I13", forgets_that_it_deletes, "had accepted to delete the timeline"),
+    ("I7", told_by_what_the_first_one_was, "was not Done"),
+    ("I7", nobody_tells_of_the_second_one, "nobody has told it"),
     ("I4", deleted_on_an_old_word, "nobody had been told that its generation was valid"),
     ("I2", smaller_than_its_index_says, f"has {SIZE - 1} of {SIZE} bytes"),
     ("I5", below_a_folder_of_that_name, "read again for job 3"),
