@@ -12,7 +12,7 @@ from reattach.api.effects import EffectClass, Front
 from reattach.api.history import Attributes
 from reattach.api.ids import TenantId, TenantShardId, TimelineId
 from reattach.fixtures.judge.neon.judge import judge
-from test_runner.unit.judge.story import BUCKET, JOBS, SIZE, TIMELINE, Story, layer, with_reference
+from test_runner.unit.judge.story import BUCKET, JOBS, SIZE, TENANT, TIMELINE, Story, layer, with_reference
 
 OTHER_TENANT, OTHER_TIMELINE = TenantId("cc" * 16), TimelineId("dd" * 16)
 
@@ -271,6 +271,36 @@ def told_of_what_was_refused() -> Story:
     return ended_by_a_report_whose_answer_was_lost(refused=True)
 
 
+def activated_where_it_was(late: bool = False) -> Story:
+    """The shard moves when it was activated. late: before, and who lost it is activated all the same."""
+    s = begun().jobs(1, JOBS).done()
+    if not late:
+        s.activate()
+    s.pageserver = "pageserver_2"
+    s.attach(2)
+    s.pageserver = "pageserver_1"
+    if late:
+        s.activate()
+    s.generation = 1
+    return s.tell()
+
+
+def activated_where_nobody_reads() -> Story:
+    return activated_where_it_was(late=True)
+
+
+def resumed_at_a_job_without_keys(empty: bool = True) -> Story:
+    """The first job writes nothing, so the new attachment has no index to write for it."""
+    s = begun().killed_and_resumed(None).checkpoint(1)
+    layers = [None if empty else str(layer(1)), *(str(layer(job)) for job in range(2 - empty, JOBS + 1))]
+    shards = {"0000": layers}
+    return s.mark("reference", tenant_id=str(TENANT), timeline_id=str(TIMELINE), version=1, shards=shards)
+
+
+def resumed_and_wrote_nothing() -> Story:
+    return resumed_at_a_job_without_keys(empty=False)
+
+
 # -- deletions
 
 
@@ -421,6 +451,8 @@ HEALTHY: list[tuple[str, Callable[[], Story]]] = [
     ("I5", recorded_as_it_hears_when_it_asks),
     ("I5", further_ahead_than_it_knows),
     ("I7", ended_by_a_report_whose_answer_was_lost),
+    ("I7", activated_where_it_was),
+    ("I2", resumed_at_a_job_without_keys),
     ("I9", late_before_the_deletion_was_over),
     ("I9", late_while_its_tenant_was_deleted),
     *((f"I{number}", created_again) for number in range(1, 14)),
@@ -440,6 +472,8 @@ LIES: list[tuple[str, Callable[[], Story], str]] = [
     ("I3", forgets_what_its_own_generation_has_told, "was answered completed = 4, after completed = 8"),
     ("I5", given_up_and_not_recorded, "gave up completed = 4"),
     ("I7", told_of_what_was_refused, "was not Done"),
+    ("I7", activated_where_nobody_reads, "was not activated"),
+    ("I2", resumed_and_wrote_nothing, "has no index of that generation"),
     ("I9", left_by_the_deletion_itself, "is left (1 objects)"),
     ("I9", created_again_and_deleted_badly, "is left (1 objects)"),
     ("I9", written_by_who_deletes_the_tenant, "is left (1 objects)"),
