@@ -135,6 +135,43 @@ def another_import_of_the_source_came_back() -> Story:
     return reads_after_a_detach(shard_went_at_the_restart=False)
 
 
+def a_shard_takes_its_time_to_go(reads: bool = True) -> Story:
+    """Two were told to go, and the second is gone first: the first may read until it is."""
+    one, two = (Story(TenantShardId(TENANT, number, 2)) for number in (0, 1))
+    two.lines, two._counts, two._effect = one.lines, one._counts, 1000
+    one.begin().jobs(1, 4)
+    two.begin().jobs(1, 4)
+    first = one.arrive_location("Detached")
+    two.location("Detached")
+    if reads:
+        _reads_often(one)
+    one.whole(first)
+    if not reads:
+        _reads_often(one)
+    return one
+
+
+def both_shards_are_gone() -> Story:
+    return a_shard_takes_its_time_to_go(reads=False)
+
+
+def _reads_often(s: Story) -> Story:
+    for _ in range(20):
+        s.read(5)
+    return s
+
+
+def reads_after_a_deletion() -> Story:
+    return _reads_often(begun().jobs(1, 4).index(deleted=True).delete())
+
+
+def another_import_reads_after_a_deletion() -> Story:
+    one = begun().jobs(1, 4)
+    beside(one, one.source, timeline=OTHER_TIMELINE)
+    one._effect = 2000
+    return _reads_often(one.index(deleted=True).delete())
+
+
 def many_reads_were_under_way() -> Story:
     """As many as its settings let be; their answers come when it has gone."""
     s = begun()
@@ -443,6 +480,8 @@ HEALTHY: list[tuple[str, Callable[[], Story]]] = [
     ("I1", imported_again_after_a_change),
     ("I5", another_import_reads_what_this_one_has_done),
     ("I13", another_import_of_the_source_came_back),
+    ("I13", a_shard_takes_its_time_to_go),
+    ("I13", another_import_reads_after_a_deletion),
     ("I13", many_reads_were_under_way),
     ("I4", told_of_its_generation_before_it_has_the_answer),
     ("I13", attached_by_what_a_detach_has_overtaken),
@@ -466,6 +505,8 @@ LIES: list[tuple[str, Callable[[], Story], str]] = [
     ("I1", changed_while_another_import_was_there, "was first before, then after, and success was told"),
     ("I5", read_again_beside_another_import, "read again for job 3"),
     ("I13", reads_after_a_detach, "read 20 times from its bucket"),
+    ("I13", both_shards_are_gone, "read 20 times from its bucket"),
+    ("I13", reads_after_a_deletion, "had accepted to delete the import, and then read 20 times"),
     ("I4", given_again_what_it_may_have_been_told, "in generation 2, which had been given out before"),
     ("I4", given_again_what_an_answer_was_lost_of, "in generation 2, which had been given out before"),
     ("I13", works_though_the_detach_came_last, "is Detached, and then came"),
