@@ -539,3 +539,10 @@ def test_nobody_is_blamed_for_another(invariant: str, story: Callable[[], Story]
 def test_a_lie_is_caught_beside_others(invariant: str, story: Callable[[], Story], sentence: str) -> None:
     said = failures(story(), invariant)
     assert any(sentence in one for one in said), said
+
+
+def test_it_is_said_of_which_reads_nobody_can_say_whose_they_are() -> None:
+    """I5: what was not seen is not called right."""
+    judgement = judge(with_reference(another_import_reads_what_this_one_has_done()))
+    said = [one.sentence for one in judgement if one.number in ("I5", "I12")]
+    assert len(said) == 2 and all("reads nobody can say for which of several imports" in one for one in said)
