@@ -33,6 +33,7 @@ from test_runner.performance import (
     bench_fullbackup,
     bench_fuzz,
     bench_import,
+    bench_plugin,
     bench_proxies,
     bench_resume,
     bench_suite,
@@ -63,6 +64,7 @@ BENCHMARKS: dict[str, Callable[[Lab], Iterable[Result]]] = {
     "full_disks": bench_crowd.full_disks,
     "fuzz": bench_fuzz.fuzz,
     "explore": bench_explore.explorations,
+    "plugin": bench_plugin.unused,
     "suite": bench_suite.import_resume,
 }
 

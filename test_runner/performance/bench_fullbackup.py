@@ -16,7 +16,7 @@ from test_runner.performance.data import MIB, DataFactory
 from test_runner.performance.lab import Lab, timed_import
 from test_runner.performance.result import Result, Side, as_fast_as, at_least, at_most, single
 
-MIN_RATIO = 0.3
+MIN_RATIO = 0.7
 MAX_PROOF_SECONDS = 5.0
 
 RELATION_BYTES = 256 * MIB

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import shutil
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import timedelta
 from itertools import pairwise
 
@@ -29,8 +29,10 @@ from test_runner.performance.result import (
     single,
 )
 
-MIN_OF_COPY = 0.4
-MIN_OF_GET_AND_PUT = 0.5
+MIN_OF_COPY = {1: 0.4, 4: 0.9}
+MIN_OF_GET_AND_PUT = {1: 0.5}
+"""By number of shards, of the smallest size."""
+MIN_OF_LARGE_FILE = 0.5
 MIN_OF_COPY_OF_UUIDS = 0.6
 MIN_OF_GET_AND_PUT_OF_UUIDS = 1.0
 MAX_OF_REAL = 0.1
@@ -168,7 +170,7 @@ def small_files(lab: Lab) -> list[Result]:
         pairs = [(_import_seconds(env, many), _import_seconds(env, one)) for _ in lab.runs(GROWTH_RUNS)]
     from_many, from_one = (tuple(count / seconds for seconds in each) for each in zip(*pairs, strict=True))
     subject, yardstick = Side(f"{count:,} files", "/s", from_many), Side("1 file", "/s", from_one)
-    return [as_fast_as("pages from small files", subject, yardstick)]
+    return [as_fast_as("pages from small files", subject, yardstick, at_least(MIN_OF_LARGE_FILE))]
 
 
 def _directories(builder: NeonEnvBuilder) -> None:
@@ -239,11 +241,11 @@ def _store(server: BucketServer, bucket: str) -> S3Store:
 
 
 def _against_copy(
-    what: str, size: int, rounds: Sequence[Sequence[float]], yardstick: str, least: float
+    what: str, size: int, rounds: Sequence[Sequence[float]], yardstick: str, least: Mapping[int, float]
 ) -> Iterator[Result]:
     """A row for each number of shards."""
     for shards, sides in zip(_SHARDS, _against(yardstick, rounds), strict=True):
-        budget = at_least(least) if (size, shards) == (_SIZES[0], _SHARDS[0]) else None
+        budget = at_least(least[shards]) if size == _SIZES[0] and shards in least else None
         yield as_fast_as(f"{what}, {size // MIB} MiB, {_shards(shards)}", *sides, budget)
 
 
