@@ -211,7 +211,7 @@ BREAKAGES = [
                 "            await table.delete(self._db, *row.key)\n            continue\n            if",
             ),
         ),
-        test="test_import_resume_controller_killed_before_activation",
+        test="test_import_resume_both_killed_before_activation",
         says="I10 alive",
     ),
     Breakage(
@@ -453,7 +453,7 @@ BREAKAGES = [
                 "        return Transition.STORE\n",
             ),
         ),
-        test=EXPLORED,
+        test="test_import_resume_both_killed_before_activation",
         says="I3",
     ),
     Breakage(

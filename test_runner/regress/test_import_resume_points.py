@@ -61,17 +61,22 @@ def test_import_resume_checkpoint_is_durable(
     ends_whole(timeline, stopped_at)
 
 
-def test_import_resume_controller_killed_before_activation(
+def test_import_resume_both_killed_before_activation(
     neon_env_builder: NeonEnvBuilder, import_bucket: ImportBucket
 ) -> None:
-    """I7, I10: what is left to do after Done survives in the controller's database."""
+    """I6, I7, I10: a shard that reported Done runs no job again, and what is left to do then survives in the
+    controller's database.
+    """
     env = neon_env_builder.init_start()
     timeline = env.start_import(import_bucket, shard_count=2, hold=BEFORE_ACTIVATION)
 
     timeline.wait_at(BEFORE_ACTIVATION)
+    assert all(shard.done for shard in timeline.progress())
+    timeline.kill().start()
     timeline.kill_controller().start()
 
     run = ends_whole(timeline)
+    assert run.interruptions == 0, "a shard that was Done was planned again"
     assert run.ran_twice == 0
 
 
