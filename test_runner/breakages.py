@@ -299,7 +299,7 @@ BREAKAGES = [
                 "            except TransportError as e:\n                if not status.is_terminal:\n                    return\n                await retries.failed(e)\n            except _Refused as e:\n                self._absence.answered(e)\n                if e.status not in",
             ),
         ),
-        test=EXPLORED,
+        test="test_import_resume_controller_killed_while_jobs_run",
         says="I5 bounded rework",
     ),
     Breakage(
