@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TypeAlias
 
@@ -53,13 +53,14 @@ class DataFactory:
         It has no WAL files, which an import does not read, so `cp -r` of it copies what an import reads.
         """
         sample = _pages_of(self._table)
-        return self._bucket([(size, _numbered(size // PAGE, sample)) for size in sizes])
+        return self._bucket((size, _numbered(size // PAGE, sample)) for size in sizes)
 
     def random_uuids(self, size: int) -> LocalImportBucket:
         """A cluster with a table of random UUIDs of so many bytes, as an import bucket. As `relations`."""
         return self._bucket([(size, _with_random_uuids(size // PAGE, _pages_of(self._uuids)[0]))])
 
-    def _bucket(self, relations: list[tuple[int, Iterator[memoryview]]]) -> LocalImportBucket:
+    def _bucket(self, relations: Iterable[tuple[int, Iterator[memoryview]]]) -> LocalImportBucket:
+        """relations: taken one by one, since each keeps a copy of the sample for as long as it is there."""
         directory = self._lab.path("bucket-dir")
         pgdata = directory / "pgdata"
         shutil.copytree(self._template, pgdata, ignore=shutil.ignore_patterns("pg_wal"))
