@@ -18,7 +18,6 @@ import uvloop
 
 from reattach.api.effects import Front
 from reattach.runtime.logs import start_logging
-from reattach.runtime.memory import collect_seldom
 from reattach.runtime.serve import bind, install_signals
 from reattach.witness.http.listener import open_listener as open_http
 from reattach.witness.postgres.listener import open_listener as open_postgres
@@ -114,7 +113,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Runs until SIGTERM or SIGINT. Returns the exit status."""
     arguments = _arguments(sys.argv[1:] if argv is None else argv)
     start_logging()
-    collect_seldom()
     if arguments.spool is not None and not os.access(arguments.spool, os.W_OK | os.X_OK):
         print(f"witness: cannot write to spool directory {arguments.spool}", file=sys.stderr)  # noqa: T201
         return 1
