@@ -180,6 +180,7 @@ class _InTurn(Generic[AnyLayer]):
         """Raises what the timeline's `open_layer` raises."""
 
         def keep(reader: ImageLayerReader) -> T:
+            self.close()  # one that was damaged, and was downloaded again
             self._reader = reader
             return work(reader)
 

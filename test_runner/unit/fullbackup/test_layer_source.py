@@ -93,5 +93,21 @@ def test_a_reader_that_leaves_early_leaves_nothing_open(tmp_path: Path) -> None:
         assert len(asyncio.all_tasks()) == 1
 
     asyncio.run(leave())
-    opened = [fd.readlink() for fd in Path("/proc/self/fd").iterdir() if fd.is_symlink()]
-    assert timeline.path not in opened
+    assert not is_open(timeline.path)
+
+
+def test_a_layer_that_is_opened_again_is_not_open_twice(tmp_path: Path) -> None:
+    """As one whose file was damaged, and was downloaded again."""
+
+    class Damaged(OneLayer):
+        async def open_layer(self, layer: NamedLayer, then: Callable[[ImageLayerReader], T]) -> T:
+            await super().open_layer(layer, then)
+            return await super().open_layer(layer, then)
+
+    timeline = Damaged(tmp_path)
+    assert timeline.size(BLOCKS) == BLOCKS * BLCKSZ
+    assert not is_open(timeline.path)
+
+
+def is_open(path: Path) -> bool:
+    return path in [fd.readlink() for fd in Path("/proc/self/fd").iterdir() if fd.is_symlink()]
