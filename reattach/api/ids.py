@@ -60,7 +60,7 @@ class Id:
         return self.id == other.id
 
     def __hash__(self) -> int:
-        return hash((type(self).__name__, self.id))
+        return hash(self.id)
 
 
 class TenantId(Id):
@@ -199,10 +199,14 @@ class TenantShardId:
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, TenantShardId):
             return NotImplemented
-        return self._tuple() == other._tuple()
+        return (
+            self.shard_number == other.shard_number
+            and self.shard_count == other.shard_count
+            and self.tenant_id == other.tenant_id
+        )
 
     def __hash__(self) -> int:
-        return hash(self._tuple())
+        return hash((self.tenant_id, self.shard_number))
 
 
 class TenantTimelineId:

@@ -92,7 +92,10 @@ def test_signal_is_a_negative_return_code(python: PythonProcesses, sig: signal.S
 
 def test_signals_have_their_defaults(launcher: Launcher) -> None:
     status = launcher.run(["cat", "/proc/self/status"], timeout=5).stdout.splitlines()
-    masks = {line[:6]: int(line[7:], 16) for line in status if line.startswith("Sig") and line[6] == ":"}
+    # Two are glibc's own, and its posix_spawn ignores one of them in a new process.
+    settable = sum(1 << (number - 1) for number in signal.valid_signals())
+    lines = [line for line in status if line.startswith("Sig") and line[6] == ":"]
+    masks = {line[:6]: int(line[7:], 16) & settable for line in lines}
     assert masks == {"SigPnd": 0, "SigBlk": 0, "SigIgn": 0, "SigCgt": 0}
 
 

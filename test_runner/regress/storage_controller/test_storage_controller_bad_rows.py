@@ -12,7 +12,16 @@ import pytest
 from test_runner.regress.storage_controller.cloud import Cloud
 from test_runner.regress.storage_controller.conftest import MakeCloud
 
-DEEP = '{"a":' * 2000 + "1" + "}" * 2000
+
+def nested(levels: int) -> str:
+    return '{"a":' * levels + "1" + "}" * levels
+
+
+TOO_DEEP = nested(100_000)
+"""For any Python: some take ten thousand levels."""
+DEEP_JSONB = nested(2000)
+"""PostgreSQL itself takes a few thousand."""
+
 PROGRESS = {"jobs": 3, "completed": 1, "import_plan_hash": 1, "job_soft_size_limit": 1}
 
 SHARDS: dict[str, dict[str, Any]] = {
@@ -27,10 +36,10 @@ SHARDS: dict[str, dict[str, Any]] = {
     "policy": {"placement_policy": "nonsense"},
     "policy of another shape": {"placement_policy": "[]"},
     "policy with a negative count": {"placement_policy": '{"Attached": -1}'},
-    "deep policy": {"placement_policy": DEEP},
+    "deep policy": {"placement_policy": TOO_DEEP},
     "config": {"config": "nonsense"},
     "config of another shape": {"config": "[]"},
-    "deep config": {"config": DEEP},
+    "deep config": {"config": TOO_DEEP},
     "scheduling policy": {"scheduling_policy": '"Sometimes"'},
     "scheduling policy without quotes": {"scheduling_policy": "Active"},
 }
@@ -85,7 +94,7 @@ def spoilt_copy(cloud: Cloud, table: str, changes: dict[str, Any]) -> dict[str, 
     cloud.execute(
         f"INSERT INTO {table} SELECT (jsonb_populate_record(t, %s::text::jsonb)).* FROM {table} t"
         " ORDER BY ctid LIMIT 1",
-        json.dumps(values).replace('"DEEP"', DEEP),
+        json.dumps(values).replace('"DEEP"', DEEP_JSONB),
     )
     return {name: values[name] for name in ids}
 
