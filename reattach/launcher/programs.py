@@ -48,6 +48,8 @@ _WARM_UP = (
     PROGRAMS["witness"],
     PROGRAMS["storage_controller"],
     PROGRAMS["pageserver"],
+    "reattach.pageserver.remote.s3",
+    "reattach.pageserver.import_pgdata.bucket_s3",
 )
 
 

@@ -162,8 +162,8 @@ def _check_segments(files: DatabaseFiles) -> None:
         raise ObjectError(
             sources[row - 1].path, f"has {before[row]} of {RELSEG_BLOCKS} blocks, but {path} follows"
         )
-    has_main = np.isin(relnodes, relnodes[forks == Fork.MAIN])
-    for row in np.flatnonzero(~has_main).tolist():
+    is_first = np.append(True, relnodes[1:] != relnodes[:-1])[: len(relnodes)]
+    for row in np.flatnonzero(is_first & (forks != Fork.MAIN)).tolist():
         raise ObjectError(sources[row].path, f"the main fork of relation {relnodes[row]} is missing")
 
 
