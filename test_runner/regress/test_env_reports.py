@@ -327,7 +327,7 @@ def test_keep_running(folder: Path) -> None:
         assert "import_complete" in told.read_text() and '"error":null' in told.read_text().replace(" ", "")
     finally:
         servers.append(psutil.Process(int(stop[1].split()[1])))
-        subprocess.run(stop[1].split(), check=True)
+        subprocess.run(["sh", "-c", stop[1]], check=True)
     _, alive = psutil.wait_procs(servers, timeout=5)
     assert not alive, alive
 

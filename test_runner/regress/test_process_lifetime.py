@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -199,7 +200,7 @@ def test_keep_running_until_told(test_output_dir: Path) -> None:
         assert command == ["kill", str(family.launcher)]
         assert family.left() == family.pids
         assert (test_output_dir / "tree").exists()
-        subprocess.run(command, check=True)
+        subprocess.run(["sh", "-c", shlex.join(command)], check=True)
         family.assert_gone()
     finally:
         family.close()

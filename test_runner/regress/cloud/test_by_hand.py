@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import signal
 import subprocess
 from collections.abc import Iterator
@@ -79,6 +80,7 @@ def test_import_kill_start_and_ctrl_c(cloud: ByHand, import_source: SourceCluste
     cloud.assert_nothing_is_left()
 
 
+@pytest.mark.skipif(shutil.which("curl") is None, reason="there is no curl, which half of the examples call")
 def test_examples_work_when_copied(cloud: ByHand) -> None:
     assert len(cloud.examples()) == 14
     for line in cloud.examples():
