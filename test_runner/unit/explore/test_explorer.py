@@ -9,6 +9,7 @@ import tracemalloc
 from bisect import bisect_left
 from itertools import cycle, islice
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -16,7 +17,7 @@ from reattach.api.effects import Phase
 from reattach.api.history import History, load
 from reattach.api.plan import Plan, PlanError, Step
 from reattach.fixtures.explore.explorer import Explorer, Failure, ReferenceFailed, record
-from reattach.fixtures.explore.run import NEVER, plan_of, run_plan
+from reattach.fixtures.explore.run import NEVER, RunResult, plan_of, run_hunt, run_plan
 from reattach.fixtures.explore.shrink import Shrinker
 from reattach.fixtures.explore.step_text import parse_step, step_text
 from reattach.fixtures.judge.marks import GAVE_UP, marks
@@ -185,6 +186,24 @@ def test_by_chance_goes_on_until_the_budget_is_used_up(tmp_path: Path) -> None:
     empty = Explorer(FakeJob(), tmp_path / "none", budget=0)
     assert list(empty.runs()) == []
     assert empty.report.coverage.numbers() == (0, 0, 32)
+
+
+@pytest.mark.parametrize(("budget", "runs"), [(2.0, 1), (4.5, 2), (5.5, 3)])
+def test_a_run_that_would_end_long_after_the_budget_does_not_begin(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, budget: float, runs: int
+) -> None:
+    """Each takes two seconds."""
+    explorer = Explorer(FakeJob(), tmp_path, budget=budget)
+    now = 0.0
+
+    def take_two_seconds(*given: Any, **settings: Any) -> RunResult:
+        nonlocal now
+        now += 2
+        return run_hunt(*given, **settings)
+
+    monkeypatch.setattr("reattach.fixtures.explore.explorer.time.monotonic", lambda: now)
+    monkeypatch.setattr("reattach.fixtures.explore.explorer.run_hunt", take_two_seconds)
+    assert len(list(explorer.runs())) == runs
 
 
 def test_memory_does_not_grow_with_the_number_of_runs(tmp_path: Path) -> None:
