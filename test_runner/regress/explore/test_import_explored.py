@@ -11,7 +11,7 @@ from reattach.fixtures.skips import xfail_on_real
 from reattach.fixtures.subjects.neon.plugin import MakeImport
 from reattach.fixtures.subjects.port import Subject
 
-SECONDS = 12
+SECONDS = 10
 """Of all workers together."""
 
 _FOUND = "a timeline whose controller died before it had a row is answered with 429 and 404 again and again"
