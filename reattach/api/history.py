@@ -41,6 +41,7 @@ class _Line(
     omit_defaults=True,
     tag_field="line",
     forbid_unknown_fields=True,
+    gc=False,  # no line is part of a cycle, and a history has a hundred thousand of them
 ):
     at: float
 
