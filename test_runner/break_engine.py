@@ -14,6 +14,7 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -169,6 +170,8 @@ def main() -> int:
     parser.add_argument("--whole", action="store_true", help=f"try all of `-k {WHOLE}` on each")
     parser.add_argument("--explore", action="store_true", help="explore an import of each")
     options = parser.parse_args()
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, lambda number, _: sys.exit(128 + number))  # the copy goes, too
     known = {breakage.name: breakage for breakage in BREAKAGES}
     if unknown := [name for name in options.names if name not in known]:
         parser.error(f"no such breakage: {', '.join(unknown)}")
