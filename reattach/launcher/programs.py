@@ -38,6 +38,7 @@ _WARM_UP = (
     "uvicorn.protocols.http.httptools_impl",
     "uvicorn.lifespan.off",
     "encodings.idna",
+    "_strptime",
     "importlib.resources.readers",
     "starlette.applications",
     "prometheus_client",

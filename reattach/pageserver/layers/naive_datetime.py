@@ -25,5 +25,5 @@ def parse_naive(text: str) -> datetime:
     match = _TEXT.fullmatch(text)
     if match is None:
         raise ValueError(f"not a time like 2025-01-31T12:00:00.123: {text!r}")
-    seconds = datetime.fromisoformat(match[1]).replace(tzinfo=UTC)
+    seconds = datetime.strptime(match[1], "%Y-%m-%dT%H:%M:%S").replace(tzinfo=UTC)
     return seconds.replace(microsecond=int((match[2] or "")[:6].ljust(6, "0")))
