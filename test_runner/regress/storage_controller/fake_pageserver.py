@@ -18,7 +18,7 @@ from reattach.api.ids import TenantShardId, TimelineId
 from reattach.api.lsn import Lsn
 from reattach.api.timeline import TimelineInfo
 from reattach.fixtures.json_server import Asked, JsonServer
-from test_runner.regress.storage_controller.http import Api
+from test_runner.regress.storage_controller.api import Api
 from test_runner.regress.storage_controller.import_task import ImportTask
 from test_runner.regress.storage_controller.remote_storage import IndexedTimeline, RemoteStorage
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from typing import TYPE_CHECKING, Any
 
-from test_runner.regress.storage_controller.http import NoAnswer
+from test_runner.regress.storage_controller.api import NoAnswer
 
 if TYPE_CHECKING:
     from test_runner.regress.storage_controller.fake_pageserver import FakePageserver, Location

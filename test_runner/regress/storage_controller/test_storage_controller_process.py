@@ -24,7 +24,7 @@ from cryptography.x509.oid import NameOID
 from reattach.fixtures.ports import PortDistributor
 from test_runner.regress.storage_controller.cloud import Cloud
 from test_runner.regress.storage_controller.conftest import MakeCloud
-from test_runner.regress.storage_controller.http import NoAnswer
+from test_runner.regress.storage_controller.api import NoAnswer
 
 
 def test_health(cloud: Cloud) -> None:
