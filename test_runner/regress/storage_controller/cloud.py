@@ -20,8 +20,8 @@ from reattach.fixtures.http_probe import probe
 from reattach.fixtures.ports import PortDistributor
 from reattach.fixtures.postgres.databases import Database
 from reattach.fixtures.processes import Launcher, Process, wait_for
-from test_runner.regress.storage_controller.fake_pageserver import FakePageserver
 from test_runner.regress.storage_controller.api import Api, NoAnswer, Refused
+from test_runner.regress.storage_controller.fake_pageserver import FakePageserver
 from test_runner.regress.storage_controller.remote_storage import RemoteStorage
 
 T = TypeVar("T")

@@ -7,10 +7,10 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from test_runner.regress.storage_controller.api import Refused
 from test_runner.regress.storage_controller.cloud import Cloud
 from test_runner.regress.storage_controller.conftest import MakeCloud
 from test_runner.regress.storage_controller.fake_pageserver import Fault
-from test_runner.regress.storage_controller.api import Refused
 from test_runner.regress.storage_controller.steps import (
     NOTHING_YET,
     migrate,

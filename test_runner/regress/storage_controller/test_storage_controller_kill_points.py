@@ -20,9 +20,9 @@ from reattach.fixtures.http_probe import probe
 from reattach.fixtures.ports import PortDistributor
 from reattach.fixtures.postgres.databases import DatabaseServer
 from reattach.fixtures.processes import Launcher, wait_for
+from test_runner.regress.storage_controller.api import Refused
 from test_runner.regress.storage_controller.cloud import TIMEOUT, Cloud
 from test_runner.regress.storage_controller.fake_pageserver import FakePageserver
-from test_runner.regress.storage_controller.api import Refused
 
 
 class Supervised:

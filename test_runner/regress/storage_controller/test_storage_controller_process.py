@@ -22,9 +22,9 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from reattach.fixtures.ports import PortDistributor
+from test_runner.regress.storage_controller.api import NoAnswer
 from test_runner.regress.storage_controller.cloud import Cloud
 from test_runner.regress.storage_controller.conftest import MakeCloud
-from test_runner.regress.storage_controller.api import NoAnswer
 
 
 def test_health(cloud: Cloud) -> None:

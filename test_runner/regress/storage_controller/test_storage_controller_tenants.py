@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
+from test_runner.regress.storage_controller.api import Refused
 from test_runner.regress.storage_controller.cloud import Cloud
 from test_runner.regress.storage_controller.conftest import MakeCloud
 from test_runner.regress.storage_controller.fake_pageserver import Fault
-from test_runner.regress.storage_controller.api import Refused
 
 
 def describe(cloud: Cloud, tenant: str) -> dict[str, Any]:
