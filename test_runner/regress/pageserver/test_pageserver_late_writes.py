@@ -218,9 +218,14 @@ def test_what_is_left_over_goes_with_the_next_attachment(subject: Subject) -> No
     later.write_bytes(b"of a later attachment")
     pageserver.attach(subject.tenant)
     pageserver.wait_log("objects are left over", 2)
-    pageserver.call("PUT", "/v1/deletion_queue/flush?execute=true")
     mine = {name.replace(f"json-{generation:08x}", f"json-{generation + 1:08x}") for name in clean}
-    assert subject.remote.objects() == mine | {later.name}
+
+    def only_mine() -> bool:
+        # They are given to the deletion queue once the index is there.
+        pageserver.call("PUT", "/v1/deletion_queue/flush?execute=true")
+        return subject.remote.objects() == mine | {later.name}
+
+    wait_for(only_mine, what="what is left over to go", timeout=10, alive=pageserver.running)
     assert subject.get_page(REL.block(0)) == subject.source_page(0)
 
 
