@@ -93,7 +93,7 @@ def _tamed(case: AnyCase) -> AnyCase:
 
 
 def _is_not_understood(text: str) -> bool:
-    """Except for what the description says of all bodies and JSON Schema cannot, and what `tame` puts there."""
+    """Except for what is said of all bodies, and JSON Schema cannot say, and for what `tame` puts there."""
     foreseen = ("a text with a NUL", "more than 64 bits", "got `float`", "'Sometimes'")
     return "Failed to parse" in text and not any(reason in text for reason in foreseen)
 
