@@ -49,13 +49,21 @@ POOLS: Mapping[str, Sequence[Json]] = {
 """By the name of a property or parameter: whatever else was chosen, its value is one of these."""
 
 
-def tame(value: Json, name: str = "") -> Json:
-    """The value with what `POOLS` speaks of replaced, wherever it has the type that it should have."""
+MISFITS = ("Sometimes", "Nowhere")
+"""Those of their values that no description allows."""
+
+
+def tame(value: Json, name: str = "", *, fits: bool = False) -> Json:
+    """The value with what `POOLS` speaks of replaced, wherever it has the type that it should have.
+
+    fits: what replaces it is allowed by the description, too.
+    """
     pool = POOLS.get(name)
     if pool is not None and isinstance(value, str | int | None | dict):
+        pool = [one for one in pool if one not in MISFITS] if fits else pool
         return pool[zlib.crc32(repr(value).encode("utf-8", "replace")) % len(pool)]
     if isinstance(value, dict):
-        return {key: tame(inner, key) for key, inner in value.items()}
+        return {key: tame(inner, key, fits=fits) for key, inner in value.items()}
     if isinstance(value, list):
-        return [tame(inner) for inner in value]
+        return [tame(inner, fits=fits) for inner in value]
     return value
