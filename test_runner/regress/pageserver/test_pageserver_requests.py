@@ -74,7 +74,15 @@ def test_garbage_collection_of_what_is_not_there(attached: PageserverProcess) ->
     assert refused(attached, 404, "PUT", path, json={"gc_horizon": 0}) == "NotFound: Timeline not found"
     other = refused(attached, 404, "PUT", path.replace(str(TENANT), OTHER), json={"gc_horizon": 0})
     assert other == f"NotFound: tenant {OTHER}"
-    for body in (b"", b"{", b"[]", b'{"gc_horizon": -1}', b'{"gc_horizon": "1"}', b'{"gc_horizon": 1e30}'):
+    for body in (
+        b"",
+        b"{",
+        b"[]",
+        b'{"gc_horizon": -1}',
+        b'{"gc_horizon": "1"}',
+        b'{"gc_horizon": 1e30}',
+        b'{"gc_horizon": 18446744073709551616}',
+    ):
         refused(attached, 400, "PUT", path, data=body)
 
 
